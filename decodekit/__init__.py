@@ -1,0 +1,47 @@
+"""
+decodekit: sampling and decoding for ONNX language models, with pluggable strategies.
+
+    import decodekit
+    print(decodekit.load("tagline").generate("Give me a tagline for a new coffee shop.").text)
+
+Read the modules in the order the data flows:
+bundle -> chat -> model -> processors -> sampling -> stopping -> generate -> decoder;
+then hookspecs -> plugins.
+"""
+
+from decodekit.bundle import Bundle, open_bundle
+from decodekit.completion import Completion
+from decodekit.decoder import Decoder, load
+from decodekit.errors import DecodekitError
+from decodekit.generate import Token, stream
+from decodekit.history import History
+from decodekit.hookspecs import Command, hookimpl
+from decodekit.model import Model
+from decodekit.plugins import load_plugins
+from decodekit.processors import LogitsProcessor, Step
+from decodekit.sampling import Sampler
+from decodekit.stopping import Progress, Stop, StoppingCriterion
+from decodekit.text_stream import TextStream
+
+__all__ = [
+    "Bundle",
+    "Command",
+    "Completion",
+    "DecodekitError",
+    "Decoder",
+    "History",
+    "LogitsProcessor",
+    "Model",
+    "Progress",
+    "Sampler",
+    "Step",
+    "Stop",
+    "StoppingCriterion",
+    "TextStream",
+    "Token",
+    "hookimpl",
+    "load",
+    "load_plugins",
+    "open_bundle",
+    "stream",
+]

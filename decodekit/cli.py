@@ -1,0 +1,68 @@
+"""The command line: parse, call, print. Verbs are `Command`s; installed packages add theirs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from decodekit.commands import Compare, Doctor, Generate, Inspect, ListPlugins
+from decodekit.errors import DecodekitError, PluginWarning
+from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit status 0, 2 for bad input, 3 for the environment, 4 for an internal error."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    from decodekit import console
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", PluginWarning)
+            plugins = load_plugins(allowed_by_environment())
+        for warning in caught:
+            console.show_note(f"warning: {warning.message}; `decodekit plugins list` shows all")
+        args = _parser(plugins).parse_args(argv)
+        return int(args.command.run(args))
+    except DecodekitError as error:
+        if "--debug" in argv:
+            raise
+        console.show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        return 0
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        console.show_error(
+            DecodekitError(f"{type(error).__name__}: {error}; run again with --debug for where")
+        )
+        return DecodekitError.exit_code
+
+
+def _parser(plugins: Plugins) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="decodekit", description=__doc__.partition("\n")[0])
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    own = {
+        "generate": Generate(plugins),
+        "compare": Compare(plugins),
+        "inspect": Inspect(),
+        "plugins": ListPlugins(plugins),
+        "doctor": Doctor(plugins),
+    }
+    added = {name: factory() for name, (factory, _) in plugins.commands.entries.items()}
+    for name, command in (own | added).items():
+        verb = verbs.add_parser(name, help=command.help, description=command.help)
+        verb.add_argument("--debug", action="store_true", help="show where an error came from")
+        command.add_arguments(verb)
+        verb.set_defaults(command=command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""A completion: the answer to one prompt, with everything needed to know how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from decodekit.generate import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer.
+
+    text           what belongs to the answer; a stop string or end token does not
+    tokens         every token drawn, the one that ended the answer included
+    finish_reason  "stop", "length", "time", or what a criterion named
+    stopped_by     what fired, for people
+    seed, sample   name the noise: the same two give the same tokens
+    recipe         bundle, chain, criteria, seed and versions
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    finish_reason: str
+    stopped_by: str
+    seed: int
+    sample: int
+    usage: Usage
+    recipe: Mapping[str, Any]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids of the tokens."""
+        return tuple(token.id for token in self.tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for `json.dumps`."""
+        tokens = [
+            {"id": t.id, "text": t.text}
+            | ({} if t.logprob is None else {"logprob": t.logprob, "top": [list(pair) for pair in t.top]})
+            for t in self.tokens
+        ]
+        return {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "stopped_by": self.stopped_by,
+            "seed": self.seed,
+            "sample": self.sample,
+            "usage": asdict(self.usage),
+            "tokens": tokens,
+            "recipe": dict(self.recipe),
+        }

@@ -1,0 +1,111 @@
+"""What the command line shows a person: tables, bars, one-line errors. The only module that knows rich."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from decodekit.comparison import Comparison, Place
+from decodekit.completion import Completion
+from decodekit.errors import DecodekitError
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def show_error(error: DecodekitError) -> None:
+    """One line on standard error: the code, then what, where and the way out."""
+    text = " ".join(str(error).split())
+    print(f"error[{error.code}]: {text}", file=sys.stderr)
+
+
+def show_note(text: str) -> None:
+    _err.print(f"[dim]{escape(text)}[/dim]")
+
+
+def show_completion(completion: Completion) -> None:
+    """The end of a streamed answer: why it ended, and what names it."""
+    usage = completion.usage
+    show_note(
+        f"{completion.finish_reason} ({completion.stopped_by}), {usage.prompt_tokens} + "
+        f"{usage.completion_tokens} tokens, seed {completion.seed}"
+    )
+
+
+def show_logprobs(completion: Completion, spell: Any) -> None:
+    table = Table("token", "logprob", "instead of", box=None, header_style="dim")
+    for token in completion.tokens:
+        others = "  ".join(f"{spell(id)!r} {logp:.2f}" for id, logp in token.top)
+        table.add_row(escape(repr(spell(token.id))), f"{token.logprob:.3f}", escape(others))
+    _out.print(table)
+
+
+def show_table(title: str, rows: Iterable[Mapping[str, str]]) -> None:
+    """Rows with the same keys, under a title."""
+    rows = list(rows)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim")
+    *keys, last = rows[0] if rows else ["none"]
+    for key in keys:
+        table.add_column(key, no_wrap=True)
+    table.add_column(last, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    _out.print(table)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Name and value, one a line."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(f"[dim]{escape(name)}[/dim]", escape(str(value)))
+    _out.print(f"[bold]{escape(title)}[/bold]")
+    _out.print(table)
+
+
+def show_comparison(prompt: str, comparison: Comparison) -> None:
+    """For each place the candidates as bars and what every chain kept; then the answers."""
+    chains = list(comparison.completions)
+    for number, place in enumerate(comparison.places):
+        _out.print(
+            _place_table(
+                f"token {number + 1} after {prompt!r}" if number == 0 else f"token {number + 1}",
+                place,
+                chains,
+            )
+        )
+    answers = Table(title="answers", title_justify="left", title_style="bold", box=None, header_style="dim")
+    answers.add_column("chain")
+    answers.add_column("text", overflow="fold")
+    for chain, completion in comparison.completions.items():
+        answers.add_row(escape(chain), escape(completion.text))
+    _out.print(answers)
+
+
+def _place_table(title: str, place: Place, chains: Sequence[str]) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, header_style="dim")
+    table.add_column("candidate")
+    table.add_column("model", justify="right")
+    table.add_column("")
+    for chain in chains:
+        table.add_column(escape(chain), justify="right")
+    largest = max(c.probability for c in place.candidates)
+    for c in place.candidates:
+        kept = [f"{p:.0%}" if (p := c.under[chain]) else "[dim]·[/dim]" for chain in chains]
+        table.add_row(escape(repr(c.text)), f"{c.probability:.1%}", bar(c.probability / largest, 16), *kept)
+    table.add_row("[dim]kept of all[/dim]", "", "", *(f"[dim]{place.kept[chain]}[/dim]" for chain in chains))
+    return table
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of `share` in [0, 1] of `width` characters, in eighths."""
+    eighths = math.ceil(share * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (EIGHTHS[rest] if rest else "")

@@ -1,0 +1,119 @@
+"""
+Every error decodekit raises on purpose.
+
+* DecodekitError       carries a stable `code` and the exit status of the command line
+  * BundleError        the model folder is incomplete, altered or not one            (2)
+    * BundleHashError  a file differs from what the manifest says                    (2)
+  * TokenizerError     tokenizer.json cannot be read                                 (2)
+  * TemplateError      the chat template failed or asked for too much                (2)
+  * ParameterError     a value outside its domain; also a ValueError                 (2)
+  * PromptError        a prompt that cannot be decoded; also a ValueError            (2)
+    * ContextError     prompt and answer do not fit the context window               (2)
+  * UnknownNameError   nothing of that name is installed; also a KeyError            (2)
+  * DeviceError        the asked-for device is not to be had                         (3)
+  * PluginError        an installed plugin cannot be used                            (3)
+  * StrategyError      a strategy raised while a token was chosen                    (4)
+    * ContractError    a strategy broke a law of its contract                        (4)
+  * NumericalError     the model's logits are not numbers                            (4)
+* PluginWarning        an installed plugin failed to load and is skipped
+"""
+
+
+class DecodekitError(Exception):
+    """Base class: `except DecodekitError` catches everything below."""
+
+    code = "E_INTERNAL"
+    exit_code = 4
+
+
+class BundleError(DecodekitError):
+    """The model folder is incomplete, altered or not one."""
+
+    code = "E_BUNDLE"
+    exit_code = 2
+
+
+class BundleHashError(BundleError):
+    """A file differs from what the manifest says."""
+
+    code = "E_BUNDLE_HASH"
+
+
+class TokenizerError(DecodekitError):
+    """tokenizer.json cannot be read."""
+
+    code = "E_TOKENIZER"
+    exit_code = 2
+
+
+class TemplateError(DecodekitError):
+    """The chat template failed or asked for too much."""
+
+    code = "E_TEMPLATE"
+    exit_code = 2
+
+
+class ParameterError(DecodekitError, ValueError):
+    """A value outside its domain."""
+
+    code = "E_PARAMETER"
+    exit_code = 2
+
+
+class PromptError(DecodekitError, ValueError):
+    """A prompt that cannot be decoded."""
+
+    code = "E_PROMPT"
+    exit_code = 2
+
+
+class ContextError(PromptError):
+    """Prompt and answer do not fit the context window."""
+
+    code = "E_CONTEXT"
+
+
+class UnknownNameError(DecodekitError, KeyError):
+    """Nothing of that name is installed."""
+
+    code = "E_UNKNOWN_NAME"
+    exit_code = 2
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0])
+
+
+class DeviceError(DecodekitError):
+    """The asked-for device is not to be had."""
+
+    code = "E_DEVICE"
+    exit_code = 3
+
+
+class PluginError(DecodekitError):
+    """An installed plugin cannot be used."""
+
+    code = "E_PLUGIN"
+    exit_code = 3
+
+
+class StrategyError(DecodekitError):
+    """A strategy raised while a token was chosen."""
+
+    code = "E_STRATEGY"
+
+
+class ContractError(StrategyError):
+    """A strategy broke a law of its contract."""
+
+    code = "E_CONTRACT"
+
+
+class NumericalError(DecodekitError):
+    """The model's logits are not numbers."""
+
+    code = "E_NUMERICAL"
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin failed to load and is skipped."""

@@ -1,0 +1,34 @@
+"""What the loop needs from a model: token ids in, logits out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from decodekit.ops import Array
+
+
+class Cache(Protocol):
+    """What a model remembers of the tokens read so far. A value."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens were read."""
+
+    def keep(self, length: int) -> Any:
+        """The cache after the first `length` of them."""
+
+
+class Model(Protocol):
+    """A next-token predictor."""
+
+    vocabulary: int  # V
+    context_length: int  # the most tokens a cache holds
+
+    def new_cache(self) -> Cache:
+        """What is known before the first token."""
+
+    def __call__(self, tokens: Array, cache: Any, *, last: int = 1) -> tuple[Array, Cache]:
+        """Logits of what follows each of the `last` tokens, float [last, V]; and the cache after them.
+
+        tokens  int [T], T >= last, those that follow `cache`
+        """

@@ -1,0 +1,180 @@
+"""Discovery: find the installed plugins, ask each what it registers, look strategies up by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import pluggy
+
+from decodekit import hookspecs
+from decodekit.errors import ParameterError, PluginError, PluginWarning, UnknownNameError
+
+GROUP = "decodekit"
+ALLOWED = "DECODEKIT_PLUGINS"  # comma list of entry point names; empty: none; unset: all
+BUILT_IN = (
+    "greedy",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "penalties",
+    "logit_bias",
+    "end_tokens",
+    "max_new_tokens",
+    "max_time",
+    "stop_strings",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One module that registers something, and whether it could."""
+
+    name: str
+    distribution: str  # "decodekit-mirostat 0.1.0"
+    state: str  # "ok", or "broken: " and why
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Names to factories of one kind. Built once, then read-only."""
+
+    kind: str
+    entries: Mapping[str, tuple[Callable[..., Any], Plugin]]
+    broken: tuple[Plugin, ...] = ()
+
+    def create(self, name: str, *args: Any, **options: Any) -> Any:
+        """A strategy by its registered name."""
+        factory, plugin = self._find(name)
+        try:
+            inspect.signature(factory).bind(*args, **options)
+        except TypeError as exc:
+            raise ParameterError(f"{name}: {exc}; it takes {self.parameters(name) or 'no options'}") from exc
+        try:
+            return factory(*args, **options)
+        except ParameterError:
+            raise
+        except Exception as exc:
+            raise PluginError(f"{name} (from {plugin.distribution}) could not be made: {exc!r}") from exc
+
+    def parameters(self, name: str) -> str:
+        """The options of a strategy, as a call would spell them."""
+        text = str(inspect.signature(self._find(name)[0])).partition(" ->")[0].strip("()")
+        return text.replace("'", "")
+
+    def help(self, name: str) -> str:
+        """The first line of a strategy's documentation."""
+        return (inspect.getdoc(self._find(name)[0]) or "").partition("\n")[0]
+
+    def plugin(self, name: str) -> Plugin:
+        return self._find(name)[1]
+
+    def _find(self, name: str) -> tuple[Callable[..., Any], Plugin]:
+        if name in self.entries:
+            return self.entries[name]
+        near = difflib.get_close_matches(name, self.entries, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(self.entries))}"
+        broken = [f"{p.distribution} is {p.state}" for p in self.broken]
+        raise UnknownNameError("; ".join([f"no {self.kind} named {name!r}", hint, *broken]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """Everything the installed plugins offer."""
+
+    logits_processors: Registry
+    stopping_criteria: Registry
+    commands: Registry
+    installed: tuple[Plugin, ...]
+
+
+def load_plugins(only: Container[str] | None = None) -> Plugins:
+    """The built-in strategies and those of every installed plugin, or of `only` the named ones.
+
+    A plugin that fails to load is skipped with a PluginWarning and named again when
+    something is asked for that is not there. Two plugins with one name are an error.
+    """
+    modules, found = _built_in(), []
+    for entry_point in metadata.entry_points(group=GROUP):
+        if only is None or entry_point.name in only:
+            module, plugin = _load(entry_point)
+            found.append(plugin)
+            if module is not None:
+                modules.append((module, plugin))
+    broken = tuple(p for p in found if p.state != "ok")
+    for plugin in broken:
+        warnings.warn(f"{plugin.distribution} is {plugin.state}", PluginWarning, stacklevel=2)
+    return Plugins(
+        _collect(modules, "register_logits_processors", "logits processor", broken),
+        _collect(modules, "register_stopping_criteria", "stopping criterion", broken),
+        _collect(modules, "register_commands", "command", broken),
+        tuple(found),
+    )
+
+
+def allowed_by_environment() -> Container[str] | None:
+    """What DECODEKIT_PLUGINS allows: None where it is not set."""
+    names = os.environ.get(ALLOWED)
+    return None if names is None else {n.strip() for n in names.split(",") if n.strip()}
+
+
+def _built_in() -> list[tuple[Any, Plugin]]:
+    own = Plugin("decodekit", f"decodekit {metadata.version('decodekit')}", "ok")
+    return [(importlib.import_module(f"decodekit.strategies.{name}"), own) for name in BUILT_IN]
+
+
+def _load(entry_point: metadata.EntryPoint) -> tuple[Any, Plugin]:
+    dist = entry_point.dist
+    origin = f"{dist.name} {dist.version}" if dist else entry_point.value
+    try:
+        module = entry_point.load()
+        _manager().register(module)  # pluggy checks the hooks' names and arguments
+        _check_spelling(module)
+    except Exception as exc:  # one broken plugin must not take the others down
+        return None, Plugin(entry_point.name, origin, f"broken: {type(exc).__name__}: {exc}")
+    return module, Plugin(entry_point.name, origin, "ok")
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _check_spelling(module: Any) -> None:
+    manager = _manager()
+    manager.register(module)
+    manager.check_pending()  # a misspelt hook is an error, not silence
+    if not manager.get_hookcallers(module):
+        raise PluginError("it has no hook; mark a function with @decodekit.hookimpl")
+
+
+def _collect(modules: list[tuple[Any, Plugin]], hook: str, kind: str, broken: tuple[Plugin, ...]) -> Registry:
+    entries: dict[str, tuple[Callable[..., Any], Plugin]] = {}
+    for module, plugin in modules:
+
+        def register(name: str, factory: Callable[..., Any], *, plugin: Plugin = plugin) -> None:
+            if not name.isidentifier() or name != name.lower():
+                raise PluginError(f"{kind} {name!r} of {plugin.distribution}: a name is snake_case")
+            if not callable(factory):
+                raise PluginError(f"{kind} {name!r} of {plugin.distribution}: {factory!r} cannot be called")
+            if name in entries:
+                other = entries[name][1].distribution
+                raise PluginError(
+                    f"{kind} {name!r} is registered twice: by {other} and by {plugin.distribution}; "
+                    f"uninstall one, or name those to load in {ALLOWED}"
+                )
+            entries[name] = (factory, plugin)
+
+        manager = _manager()
+        manager.register(module)
+        getattr(manager.hook, hook)(register=register)
+    return Registry(kind, entries, broken)

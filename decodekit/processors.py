@@ -1,0 +1,85 @@
+"""
+Logits processors: reshape the next-token distribution before it is sampled.
+
+A processor is a pure function of what it is given. It draws no random numbers,
+never writes to its inputs, and keeps what it must remember in a state value
+that the caller holds. That is what lets the caller batch it, replay it, trace
+it into a graph, and take back a step that speculation rejected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from decodekit.history import History
+from decodekit.ops import Array
+from decodekit.tokenizer import Tokenizer
+
+State = Any  # an array with leading axis B, a tuple of those, or ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a processor may know about the step besides the logits.
+
+    rows   one History per row: prompt ids, generated ids
+    ids    int [B, N], the token id of each column, read-only
+    """
+
+    rows: tuple[History, ...]
+    ids: Array
+
+    @staticmethod
+    def dense(rows: tuple[History, ...], vocabulary: int) -> Step:
+        """A step whose columns are the whole vocabulary in order."""
+        return Step(rows, _all_ids(len(rows), vocabulary))
+
+    def counts(self) -> Array:
+        """How often each candidate occurs in prompt and generated ids, int [B, N]."""
+        return self._counts([row.ids for row in self.rows])
+
+    def generated_counts(self) -> Array:
+        """How often each candidate occurs in the generated ids, int [B, N]."""
+        return self._counts([row.generated for row in self.rows])
+
+    def _counts(self, histories: list[Array]) -> Array:
+        size = int(self.ids.max()) + 1
+        return np.stack(
+            [
+                np.bincount(h[h < size], minlength=size)[ids]
+                for h, ids in zip(histories, self.ids, strict=True)
+            ]
+        )
+
+
+class LogitsProcessor:
+    """The contract. Override `process`; the others only to remember something or to look tokens up.
+
+    Columns of the logits are candidates, not token ids: columns that an earlier
+    processor removed may be gone. Ask `step.ids` which token a column is.
+    """
+
+    def bind(self, tokenizer: Tokenizer) -> LogitsProcessor:
+        """This processor, knowing the tokens it works on; called once a request, before `init`."""
+        return self
+
+    def init(self, batch: int) -> State:
+        """State before the first step."""
+        return ()
+
+    def process(self, logits: Array, step: Step, state: State) -> Array:
+        """Reshaped logits, float [B, N], same shape and dtype; -inf removes a candidate."""
+        raise NotImplementedError
+
+    def accept(self, logits: Array, column: Array, state: State) -> State:
+        """State after `column` int [B] was drawn from the `logits` that `process` returned."""
+        return state
+
+
+@lru_cache(maxsize=64)
+def _all_ids(batch: int, vocabulary: int) -> Array:
+    return np.broadcast_to(np.arange(vocabulary), (batch, vocabulary))

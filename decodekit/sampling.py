@@ -1,0 +1,181 @@
+"""
+Sampling: from logits to one token per row.
+
+A draw is argmax(logits + noise). Under Gumbel noise that picks column i with
+probability softmax(logits)[i] (Gumbel, 1954; Maddison et al., "A* Sampling",
+NeurIPS 2014, arXiv:1411.0030). The noise is keyed by place, see `noise`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import metadata
+
+import numpy as np
+
+from decodekit import noise
+from decodekit.errors import ContractError, DecodekitError, NumericalError, StrategyError
+from decodekit.ops import Array
+from decodekit.processors import LogitsProcessor, State, Step
+
+SMALL = 4096  # candidates up to which the plain form is faster than the pruned one
+
+
+def sample(logits: Array, keys: Array, ids: Array) -> Array:
+    """The column of each row's token, int [B].
+
+    logits  float [B, N], -inf for removed candidates
+    keys    uint32 [B, 4], see `noise.keys`
+    ids     int [B, N]
+    """
+    if logits.shape[-1] <= SMALL:
+        return sample_plainly(logits, keys, ids)
+    return np.asarray([sample_pruned(logits[i], keys[i : i + 1], ids[i]) for i in range(len(logits))])
+
+
+def sample_plainly(logits: Array, keys: Array, ids: Array) -> Array:
+    """The definition: argmax(logits + noise), int [B]."""
+    return np.argmax(logits + noise.gumbel(keys, ids), axis=-1)
+
+
+def sample_pruned(logits: Array, key: Array, ids: Array) -> int:
+    """What `sample_plainly` gives for one row, without the noise of candidates that cannot win.
+
+    logits [N], key [1, 4], ids [N]. A first score `found` comes from a few promising candidates.
+    Then a candidate needs noise above found - logit to win, hence a uniform number above a bound;
+    two bounds, one for candidates near the best logit and one for those further down, are
+    compared with the leading bits of the hash. What passes, a few hundred of 100,000, is scored.
+    """
+    best = logits.max()
+    near = best - logits.dtype.type(6.0)  # nats
+    bits = noise.high_bits(key, ids[None])[0]
+
+    def scores(columns: Array) -> Array:
+        return logits[columns] + noise.gumbel(key, ids[columns][None])[0]
+
+    def needed(excess: float) -> np.uint32:  # leading bits of the smallest u whose noise exceeds it
+        return np.uint32(max(0, int(math.exp(-math.exp(-max(excess, -5.0))) * 2.0**32) - 2))
+
+    lucky = np.flatnonzero(bits >= np.uint32(2**32 * (1 - 256 / len(bits))))
+    found = scores(np.append(lucky, logits.argmax())).max()
+    contends = bits >= needed(found - float(near))
+    contends |= (logits >= near) & (bits >= needed(found - float(best)))
+    columns = np.flatnonzero(contends)
+    return int(columns[scores(columns).argmax()])
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Processors in order, then one draw. Holds parameters only; state passes through."""
+
+    processors: tuple[LogitsProcessor, ...] = ()
+    compact: bool = True  # False only to test that compaction changes nothing
+
+    def init(self, batch: int) -> tuple[State, ...]:
+        return tuple(p.init(batch) for p in self.processors)
+
+    def __call__(
+        self, logits: Array, step: Step, states: tuple[State, ...]
+    ) -> tuple[Array, tuple[State, ...]]:
+        """Token ids, int [B], drawn from logits [B, V]; and the states after them."""
+        _check_logits(logits, step)
+        stages, logits, step = self.shape(logits, step, states)
+        if logits.shape[-1] == 1:
+            column = np.zeros(len(logits), np.int64)
+        else:
+            column = sample(logits, noise.keys(step.rows), step.ids)
+        if not np.isfinite(_pick(logits, column)).all():
+            raise _culprit(self.processors, stages, step)
+        token = _pick(step.ids, column)
+
+        return token, tuple(map(_accept, self.processors, states, stages, [token] * len(stages)))
+
+    def shape(self, logits: Array, step: Step, states: tuple[State, ...]) -> tuple[list[Stage], Array, Step]:
+        """The stages of the chain; and what is left to draw from, logits [B, N] and the step with its ids."""
+        stages = []
+        for processor, state in zip(self.processors, states, strict=True):
+            logits = _process(processor, logits, step, state)
+            stages.append(Stage(logits, step.ids))
+            if self.compact:
+                logits, step = drop_removed_columns(logits, step)
+        return stages, logits, step
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one processor returned: logits [B, N] of the candidates `ids` [B, N]."""
+
+    logits: Array
+    ids: Array
+
+
+def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
+    """The same distribution over fewer columns; nothing a processor may observe changes."""
+    alive = logits != -np.inf
+    counts = np.count_nonzero(alive, axis=-1)
+    width = max(1, int(counts.max()))
+    if width * 4 > logits.shape[-1]:
+        return logits, step  # not worth the copy
+    columns = np.zeros((len(logits), width), np.int64)
+    for row, count in enumerate(counts):
+        columns[row, :count] = np.flatnonzero(alive[row])  # in column order: ties break alike
+    kept = np.take_along_axis(logits, columns, axis=-1)
+    kept[np.arange(width) >= counts[:, None]] = -np.inf
+    return kept, replace(step, ids=np.take_along_axis(step.ids, columns, axis=-1))
+
+
+def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> Array:
+    try:
+        out = processor.process(logits, step, state)
+    except DecodekitError:
+        raise
+    except Exception as exc:  # a plugin's fault ends this request with the plugin's name on it
+        raise StrategyError(f"{describe(processor)} raised {exc!r} at {_place(step)}") from exc
+    if getattr(out, "shape", None) != logits.shape or out.dtype != logits.dtype:
+        got = f"{out.dtype} {list(out.shape)}" if hasattr(out, "shape") else repr(type(out).__name__)
+        raise ContractError(
+            f"{describe(processor)} must keep shape and dtype, {logits.dtype} {list(logits.shape)}, got {got}"
+        )
+    return out
+
+
+def _accept(processor: LogitsProcessor, state: State, stage: Stage, token: Array) -> State:
+    if type(processor).accept is LogitsProcessor.accept:
+        return state
+    column = np.argmax(stage.ids == token[:, None], axis=-1)
+    return processor.accept(stage.logits, column, state)
+
+
+def _check_logits(logits: Array, step: Step) -> None:
+    top = logits.max(axis=-1)
+    if not np.isfinite(top).all():
+        kind = "NaN" if np.isnan(top).any() else "+inf" if np.isposinf(top).any() else "-inf everywhere"
+        raise NumericalError(
+            f"the model gave {kind} logits at {_place(step)}; check its dtype with a float32 bundle"
+        )
+
+
+def _culprit(processors: Iterable[LogitsProcessor], stages: Iterable[Stage], step: Step) -> ContractError:
+    for processor, stage in zip(processors, stages, strict=True):
+        if np.isnan(stage.logits).any() or np.isposinf(stage.logits).any():
+            return ContractError(f"{describe(processor)} gave NaN or +inf at {_place(step)}")
+        if (stage.logits == -np.inf).all(axis=-1).any():
+            return ContractError(f"no candidate left after {describe(processor)} at {_place(step)}")
+    raise AssertionError("a draw was not finite although every stage was")
+
+
+def describe(processor: object) -> str:
+    """A strategy as errors name it: its repr and the distribution it came with."""
+    package = type(processor).__module__.partition(".")[0]
+    found = metadata.packages_distributions().get(package)
+    return f"{processor!r} ({found[0]} {metadata.version(found[0])})" if found else repr(processor)
+
+
+def _place(step: Step) -> str:
+    return "token " + ", ".join(str(len(row.generated)) for row in step.rows)
+
+
+def _pick(array: Array, column: Array) -> Array:
+    return np.take_along_axis(array, column[:, None], axis=-1)[:, 0]

@@ -1,0 +1,65 @@
+"""
+Stopping criteria: after each appended token, decide whether the sequence is finished.
+
+A criterion is a pure function of the sequence so far. It answers None to go on,
+or a `Stop` that says why, and how much of the text belongs to the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from decodekit.history import History
+from decodekit.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One sequence, just after a token was appended.
+
+    history  prompt and generated ids, the new one last
+    text     the generated ids as text
+    start    where in `text` the new token's part begins, characters
+    elapsed  seconds since the request began
+    """
+
+    history: History
+    text: str
+    start: int
+    elapsed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The verdict.
+
+    reason  "stop" or "length" as in the OpenAI API; a criterion may add its own
+    keep    characters of the text that belong to the answer; None: all
+    by      what fired, for people: the stop string, the token, ...
+    """
+
+    reason: str
+    keep: int | None = None
+    by: str = ""
+
+
+class StoppingCriterion:
+    """The contract. Override `check`; `pending` only if text may be taken back."""
+
+    def bind(self, tokenizer: Tokenizer) -> StoppingCriterion:
+        """This criterion, knowing the tokens it works on; called once a request."""
+        return self
+
+    def check(self, progress: Progress) -> Stop | None:
+        """The verdict on the sequence, or None to go on."""
+        raise NotImplementedError
+
+    def pending(self, text: str) -> int:
+        """How many characters at the end of `text` a later verdict of this criterion may still cut off."""
+        return 0
+
+
+def first_stop(criteria: Iterable[StoppingCriterion], progress: Progress) -> Stop | None:
+    """The verdict of the first criterion, in the caller's order, that gives one."""
+    return next((stop for c in criteria if (stop := c.check(progress))), None)

@@ -1,0 +1,62 @@
+"""Logit bias: push single tokens up or down. The OpenAI API, "logit_bias"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from decodekit.errors import ParameterError
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.ops import Array
+from decodekit.parameters import real
+from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.tokenizer import Tokenizer
+
+
+def logit_bias(logits: Array, ids: Array, bias: Mapping[int, float]) -> Array:
+    """Add bias[id] to the candidates it names.
+
+    logits  float [..., N], nats
+    ids     int [..., N], token id of each column
+    bias    nats by token id; an empty one changes nothing
+    """
+    named = np.asarray(sorted(bias))
+    place = np.searchsorted(named, ids).clip(max=len(named) - 1)
+    added = np.where(named[place] == ids, np.asarray([bias[i] for i in named])[place], 0.0)
+    return logits + added.astype(logits.dtype)
+
+
+@dataclass(frozen=True)
+class LogitBias(LogitsProcessor):
+    """Add bias[id] in [-100, 100] nats to the logit of each named token; {} is neutral."""
+
+    bias: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bias, Mapping):
+            raise ParameterError(f"logit_bias: bias must map token ids to numbers, got {self.bias!r}")
+        try:
+            by_id = {int(id): value for id, value in self.bias.items()}  # JSON spells ids as strings
+        except (TypeError, ValueError) as exc:
+            raise ParameterError(
+                f"logit_bias: bias must map token ids to numbers, got {self.bias!r}"
+            ) from exc
+        for id, value in by_id.items():
+            real(f"logit_bias: bias[{id}]", value, "[-100, 100]")
+        object.__setattr__(self, "bias", by_id)
+
+    def bind(self, tokenizer: Tokenizer) -> LogitBias:
+        for id in self.bias:
+            if not 0 <= id < tokenizer.size:
+                raise ParameterError(f"logit_bias: token ids are in [0, {tokenizer.size}), got {id}")
+        return self
+
+    def process(self, logits: Array, step: Step, state: State) -> Array:
+        return logit_bias(logits, step.ids, self.bias) if self.bias else logits
+
+
+@hookimpl
+def register_logits_processors(register: Register) -> None:
+    register("logit_bias", LogitBias)

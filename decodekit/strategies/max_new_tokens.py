@@ -1,0 +1,26 @@
+"""Stop after a number of tokens."""
+
+from dataclasses import dataclass
+
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.parameters import whole
+from decodekit.stopping import Progress, Stop, StoppingCriterion
+
+
+@dataclass(frozen=True)
+class MaxNewTokens(StoppingCriterion):
+    """Stop after n >= 1 generated tokens; the prompt does not count."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        whole("max_new_tokens: n", self.n, "[1, inf)")
+
+    def check(self, progress: Progress) -> Stop | None:
+        done = len(progress.history.generated) >= self.n
+        return Stop("length", by=f"{self.n} tokens") if done else None
+
+
+@hookimpl
+def register_stopping_criteria(register: Register) -> None:
+    register("max_new_tokens", MaxNewTokens)

@@ -1,0 +1,25 @@
+"""Stop after a time."""
+
+from dataclasses import dataclass
+
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.parameters import real
+from decodekit.stopping import Progress, Stop, StoppingCriterion
+
+
+@dataclass(frozen=True)
+class MaxTime(StoppingCriterion):
+    """Stop at the first token after `seconds` > 0, counted from the start of the request."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        real("max_time: seconds", self.seconds, "(0, inf)")
+
+    def check(self, progress: Progress) -> Stop | None:
+        return Stop("time", by=f"{self.seconds} s") if progress.elapsed >= self.seconds else None
+
+
+@hookimpl
+def register_stopping_criteria(register: Register) -> None:
+    register("max_time", MaxTime)

@@ -1,0 +1,41 @@
+"""Min-p sampling. Nguyen et al., "Turning Up the Heat", ICLR 2025, section 3, arXiv:2407.01082."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.ops import Array, keep
+from decodekit.parameters import real
+from decodekit.processors import LogitsProcessor, State, Step
+
+
+def min_p(logits: Array, p: float | Array) -> Array:
+    """Keep candidates at least p times as probable as the best one.
+
+    logits  float [..., N], nats
+    p       ratio in [0, 1], scalar or [..., 1]; 0 keeps everything, 1 the best and its equals
+    """
+    xp = array_namespace(logits)
+    with np.errstate(divide="ignore"):
+        bound = xp.log(xp.asarray(p, dtype=logits.dtype))
+    return keep(logits, logits >= xp.max(logits, axis=-1, keepdims=True) + bound)
+
+
+@dataclass(frozen=True)
+class MinP(LogitsProcessor):
+    """Keep candidates at least p times as probable as the best one, p in [0, 1]; 0 is neutral."""
+
+    p: float
+
+    def __post_init__(self) -> None:
+        real("min_p: p", self.p, "[0, 1]")
+
+    def process(self, logits: Array, step: Step, state: State) -> Array:
+        return logits if self.p == 0 else min_p(logits, self.p)
+
+
+@hookimpl
+def register_logits_processors(register: Register) -> None:
+    register("min_p", MinP)

@@ -1,0 +1,57 @@
+"""Stop strings: end a sequence where its text first contains one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from decodekit.errors import ParameterError
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.stopping import Progress, Stop, StoppingCriterion
+
+MAX_STRINGS = 16
+MAX_BYTES = 1024  # each, UTF-8
+
+
+@dataclass(frozen=True)
+class StopStrings(StoppingCriterion):
+    """Stop at the first occurrence of any of up to 16 strings; the string itself is not kept.
+
+    The text is searched, not the tokens: a stop string may begin inside one token and end
+    inside another. Of several the one that begins first counts; of those the longest.
+    """
+
+    strings: Sequence[str]
+
+    def __post_init__(self) -> None:
+        strings = (self.strings,) if isinstance(self.strings, str) else tuple(self.strings)
+        if not strings or not all(isinstance(s, str) and s for s in strings):
+            raise ParameterError(f"stop: need one or more non-empty strings, got {self.strings!r}")
+        if len(strings) > MAX_STRINGS or any(len(s.encode()) > MAX_BYTES for s in strings):
+            raise ParameterError(f"stop: at most {MAX_STRINGS} strings of {MAX_BYTES} bytes each")
+        object.__setattr__(self, "strings", strings)
+
+    def check(self, progress: Progress) -> Stop | None:
+        found = [(at, -len(s), s) for s in self.strings if (at := _find(s, progress)) >= 0]
+        if not found:
+            return None
+        at, _, string = min(found)
+        return Stop("stop", keep=at, by=repr(string))
+
+    def pending(self, text: str) -> int:
+        """The longest end of `text` that begins a stop string."""
+        return max(_overlap(text, s) for s in self.strings)
+
+
+def _find(string: str, progress: Progress) -> int:
+    return progress.text.find(string, max(0, progress.start - len(string) + 1))
+
+
+def _overlap(text: str, string: str) -> int:
+    longest = min(len(text), len(string) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(string[:n])), 0)
+
+
+@hookimpl
+def register_stopping_criteria(register: Register) -> None:
+    register("stop_strings", StopStrings)

@@ -1,0 +1,47 @@
+"""
+Top-k sampling.
+
+Fan et al., "Hierarchical Neural Story Generation", ACL 2018, section 5.1, arXiv:1805.04833.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from decodekit.hookspecs import Register, hookimpl
+from decodekit.ops import Array, keep
+from decodekit.parameters import whole
+from decodekit.processors import LogitsProcessor, State, Step
+
+
+def top_k(logits: Array, k: int) -> Array:
+    """Keep the k most probable candidates.
+
+    logits  float [..., N], nats
+    k       >= 1; N or more keeps everything
+
+    Candidates tied with the last one kept are kept too, so the result does not
+    depend on the order of the columns.
+    """
+    n = logits.shape[-1]
+    if k >= n:
+        return logits
+    return keep(logits, logits >= np.partition(logits, n - k, axis=-1)[..., n - k, None])
+
+
+@dataclass(frozen=True)
+class TopK(LogitsProcessor):
+    """Keep the k most probable candidates, and any tied with the last of them; 0 or -1 is neutral."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        whole("top_k: k", self.k, "[-1, inf)", "0 or -1 keeps everything")
+
+    def process(self, logits: Array, step: Step, state: State) -> Array:
+        return top_k(logits, self.k) if self.k > 0 else logits
+
+
+@hookimpl
+def register_logits_processors(register: Register) -> None:
+    register("top_k", TopK)

@@ -1,0 +1,201 @@
+"""
+Text to ids and back, and the detokenizer that turns a growing sequence of ids into a growing text.
+
+Knows `tokenizer.json` and nothing of models or templates.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import tokenizers
+
+from decodekit.errors import TokenizerError
+
+
+class Tokenizer:
+    """A `tokenizer.json`, read with the `tokenizers` library."""
+
+    def __init__(self, path: Path) -> None:
+        text = _read(path)
+        self._tokenizer = _parse(path, text)
+        self._plain = _parse(path, text)  # a second one, for which special tokens are ordinary text
+        self._plain.encode_special_tokens = True
+        self._decoder: dict[str, Any] = json.loads(text).get("decoder") or {}
+        self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`; a special token written in it becomes its id; nothing is added."""
+        return list(self._tokenizer.encode(_valid(text), add_special_tokens=False).ids)
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of `text`; a special token written in it is ordinary text."""
+        return list(self._plain.encode(_valid(text), add_special_tokens=False).ids)
+
+    @cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """Ids that this tokenizer puts before a text of its own accord, such as a begin token."""
+        with_special = self._tokenizer.encode("a").ids
+        without = self._tokenizer.encode("a", add_special_tokens=False).ids
+        start = next(
+            (i for i in range(len(with_special)) if with_special[i : i + len(without)] == without), 0
+        )
+        return tuple(with_special[:start])
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the tokens that steer the model and are no part of a text."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(i for i, token in added.items() if token.special)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, id: int) -> str | None:
+        """The token as the vocabulary spells it, or None where the id has none."""
+        token = self._tokenizer.id_to_token(id)
+        return None if token is None else str(token)
+
+    def id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary spells it."""
+        id = self._tokenizer.token_to_id(token)
+        return None if id is None else int(id)
+
+    def detokenizer(self) -> Detokenizer:
+        """A fresh detokenizer: by bytes where the tokenizer's tokens are bytes, else by decoding again."""
+        if self._token_bytes is None:
+            return DecodingDetokenizer(self)
+        return ByteDetokenizer(self._token_bytes, strip_first_space=self._strips_first_space)
+
+    @cached_property
+    def _token_bytes(self) -> dict[int, bytes] | None:
+        if self._decoder.get("type") == "ByteLevel":
+            spell = _bytes_of_byte_level
+        elif _is_byte_fallback(self._decoder):
+            spell = _bytes_of_sentencepiece
+        else:
+            return None
+        added = self._tokenizer.get_added_tokens_decoder()
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        return {
+            id: b"" if id in self.special_ids else token.encode() if id in added else spell(token)
+            for token, id in vocabulary.items()
+        }
+
+    @cached_property
+    def _strips_first_space(self) -> bool:
+        parts = self._decoder.get("decoders", [])
+        return any(p["type"] == "Strip" and p["content"] == " " and p["start"] == 1 for p in parts)
+
+
+class Detokenizer(Protocol):
+    """Ids in, one at a time; the text they add out. Concatenated, the pieces are the text."""
+
+    def push(self, id: int) -> str:
+        """What this token adds; "" while a character is incomplete."""
+
+    def flush(self) -> str:
+        """What an incomplete character at the end becomes: U+FFFD, or nothing."""
+
+
+class ByteDetokenizer:
+    """For byte-level BPE and byte-fallback vocabularies: every token is a string of bytes."""
+
+    def __init__(self, token_bytes: dict[int, bytes], *, strip_first_space: bool = False) -> None:
+        self._token_bytes = token_bytes
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strip = strip_first_space
+
+    def push(self, id: int) -> str:
+        text = self._utf8.decode(self._token_bytes.get(id, b""))
+        if self._strip and text:
+            self._strip = False
+            return text.removeprefix(" ")
+        return text
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class DecodingDetokenizer:
+    """For every other tokenizer: decode a window of ids again and take what is new.
+
+    A window begins at a token whose text is complete, since some decoders look at
+    the token before to decide about a space.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._shown = ""  # text of the window that was given out
+
+    def push(self, id: int) -> str:
+        self._ids.append(id)
+        text = self._tokenizer.decode(self._ids)
+        if text.endswith("\ufffd") or not text.startswith(self._shown):
+            return ""
+        new = text[len(self._shown) :]
+        self._shown = text
+        if new and len(self._ids) > 16:
+            self._ids = self._ids[-8:]
+            self._shown = self._tokenizer.decode(self._ids)
+        return new
+
+    def flush(self) -> str:
+        return self._tokenizer.decode(self._ids)[len(self._shown) :]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise TokenizerError(f"{path}: cannot be read ({exc})") from exc
+
+
+def _parse(path: Path, text: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as exc:  # the library raises bare Exception
+        raise TokenizerError(f"{path}: not a tokenizer.json ({exc})") from exc
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise TokenizerError(
+            f"text has a lone surrogate at character {exc.start}, which no tokenizer can encode; "
+            "decode the input with errors='replace'"
+        ) from exc
+    return text
+
+
+def _is_byte_fallback(decoder: dict[str, Any]) -> bool:
+    kinds = [part["type"] for part in decoder.get("decoders", [])]
+    return "ByteFallback" in kinds and set(kinds) <= {"Replace", "ByteFallback", "Fuse", "Strip"}
+
+
+def _bytes_of_byte_level(token: str) -> bytes:
+    return bytes(_BYTE_OF[c] for c in token) if all(c in _BYTE_OF for c in token) else token.encode()
+
+
+def _bytes_of_sentencepiece(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("\u2581", " ").encode()
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level BPE (Radford et al., 2019)."""
+    printable: Sequence[int] = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_level_alphabet()
