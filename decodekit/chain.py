@@ -47,8 +47,9 @@ def _create(texts: Iterable[str], registry: Registry) -> list[Any]:
     for text in texts:
         target, equals, value = text.partition("=")
         name, _, parameter = target.strip().partition(".")
+        repeated = name in asked and not parameter
         args, options = asked.setdefault(name, ([], {}))
-        if parameter in options or (equals and not parameter and args):
+        if repeated or parameter in options:
             raise ParameterError(f"{target.strip()} is given twice; give it once")
         if parameter:
             if not equals:

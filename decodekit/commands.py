@@ -173,7 +173,8 @@ class ListPlugins(Command):
         registries = (self.plugins.logits_processors, self.plugins.stopping_criteria, self.plugins.commands)
         offers = {registry.kind: _offers(registry) for registry in registries}
         packages = [
-            {"plugin": p.name, "distribution": p.distribution, "state": p.state} for p in self.plugins.installed
+            {"plugin": p.name, "distribution": p.distribution, "state": p.state}
+            for p in self.plugins.installed
         ]
         if args.json:
             print(json.dumps({"plugins": packages, "offers": offers}, indent=1))

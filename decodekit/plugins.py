@@ -32,6 +32,13 @@ BUILT_IN = (
     "max_time",
     "stop_strings",
 )
+HOOKS = {
+    "logits processor": "register_logits_processors",
+    "stopping criterion": "register_stopping_criteria",
+    "command": "register_commands",
+}
+
+Offer = tuple[str, str, Callable[..., Any]]  # kind, name, factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +109,18 @@ def load_plugins(only: Container[str] | None = None) -> Plugins:
     A plugin that fails to load is skipped with a PluginWarning and named again when
     something is asked for that is not there. Two plugins with one name are an error.
     """
-    modules, found = _built_in(), []
-    for entry_point in metadata.entry_points(group=GROUP):
-        if only is None or entry_point.name in only:
-            module, plugin = _load(entry_point)
-            found.append(plugin)
-            if module is not None:
-                modules.append((module, plugin))
-    broken = tuple(p for p in found if p.state != "ok")
+    own = Plugin("decodekit", f"decodekit {metadata.version('decodekit')}", "ok")
+    loaded = [(own, _offers(importlib.import_module(f"decodekit.strategies.{name}"))) for name in BUILT_IN]
+    installed = [
+        _load(entry_point)
+        for entry_point in metadata.entry_points(group=GROUP)
+        if only is None or entry_point.name in only
+    ]
+    broken = tuple(plugin for plugin, _ in installed if plugin.state != "ok")
     for plugin in broken:
         warnings.warn(f"{plugin.distribution} is {plugin.state}", PluginWarning, stacklevel=2)
-    return Plugins(
-        _collect(modules, "register_logits_processors", "logits processor", broken),
-        _collect(modules, "register_stopping_criteria", "stopping criterion", broken),
-        _collect(modules, "register_commands", "command", broken),
-        tuple(found),
-    )
+    processors, criteria, commands = (_registry(kind, loaded + installed, broken) for kind in HOOKS)
+    return Plugins(processors, criteria, commands, tuple(plugin for plugin, _ in installed))
 
 
 def allowed_by_environment() -> Container[str] | None:
@@ -126,55 +129,48 @@ def allowed_by_environment() -> Container[str] | None:
     return None if names is None else {n.strip() for n in names.split(",") if n.strip()}
 
 
-def _built_in() -> list[tuple[Any, Plugin]]:
-    own = Plugin("decodekit", f"decodekit {metadata.version('decodekit')}", "ok")
-    return [(importlib.import_module(f"decodekit.strategies.{name}"), own) for name in BUILT_IN]
-
-
-def _load(entry_point: metadata.EntryPoint) -> tuple[Any, Plugin]:
+def _load(entry_point: metadata.EntryPoint) -> tuple[Plugin, list[Offer]]:
     dist = entry_point.dist
     origin = f"{dist.name} {dist.version}" if dist else entry_point.value
     try:
-        module = entry_point.load()
-        _manager().register(module)  # pluggy checks the hooks' names and arguments
-        _check_spelling(module)
-    except Exception as exc:  # one broken plugin must not take the others down
-        return None, Plugin(entry_point.name, origin, f"broken: {type(exc).__name__}: {exc}")
-    return module, Plugin(entry_point.name, origin, "ok")
+        offers = _offers(entry_point.load())
+    except (Exception, SystemExit) as exc:  # one broken plugin must not take the others down
+        return Plugin(entry_point.name, origin, f"broken: {type(exc).__name__}: {exc}"), []
+    return Plugin(entry_point.name, origin, "ok"), offers
 
 
-def _manager() -> pluggy.PluginManager:
+def _offers(module: Any) -> list[Offer]:
+    """What one module registers: all of it, or an error."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    return manager
-
-
-def _check_spelling(module: Any) -> None:
-    manager = _manager()
     manager.register(module)
     manager.check_pending()  # a misspelt hook is an error, not silence
     if not manager.get_hookcallers(module):
         raise PluginError("it has no hook; mark a function with @decodekit.hookimpl")
+    offers: list[Offer] = []
+    for kind, hook in HOOKS.items():
 
-
-def _collect(modules: list[tuple[Any, Plugin]], hook: str, kind: str, broken: tuple[Plugin, ...]) -> Registry:
-    entries: dict[str, tuple[Callable[..., Any], Plugin]] = {}
-    for module, plugin in modules:
-
-        def register(name: str, factory: Callable[..., Any], *, plugin: Plugin = plugin) -> None:
+        def register(name: str, factory: Callable[..., Any], *, kind: str = kind) -> None:
             if not name.isidentifier() or name != name.lower():
-                raise PluginError(f"{kind} {name!r} of {plugin.distribution}: a name is snake_case")
+                raise PluginError(f"the name of a {kind} is snake_case, got {name!r}")
             if not callable(factory):
-                raise PluginError(f"{kind} {name!r} of {plugin.distribution}: {factory!r} cannot be called")
+                raise PluginError(f"{kind} {name!r}: {factory!r} cannot be called")
+            offers.append((kind, name, factory))
+
+        getattr(manager.hook, hook)(register=register)
+    return offers
+
+
+def _registry(kind: str, loaded: list[tuple[Plugin, list[Offer]]], broken: tuple[Plugin, ...]) -> Registry:
+    entries: dict[str, tuple[Callable[..., Any], Plugin]] = {}
+    for plugin, offers in loaded:
+        for offered_kind, name, factory in offers:
+            if offered_kind != kind:
+                continue
             if name in entries:
-                other = entries[name][1].distribution
                 raise PluginError(
-                    f"{kind} {name!r} is registered twice: by {other} and by {plugin.distribution}; "
-                    f"uninstall one, or name those to load in {ALLOWED}"
+                    f"{kind} {name!r} is registered twice: by {entries[name][1].distribution} and by "
+                    f"{plugin.distribution}; uninstall one, or name those to load in {ALLOWED}"
                 )
             entries[name] = (factory, plugin)
-
-        manager = _manager()
-        manager.register(module)
-        getattr(manager.hook, hook)(register=register)
     return Registry(kind, entries, broken)

@@ -1,6 +1,7 @@
 """What the runtime's tests share: a tokenizer made on the spot, and a decoder over a table of logits."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def script(tokenizer):
         ids = [tokenizer.id(start), *tokenizer.encode_plain(text), tokenizer.id("<|end|>")]
         assert len(set(ids)) == len(ids), "a bigram table cannot repeat a token"
         table = np.zeros((tokenizer.size, tokenizer.size), np.float32)
-        for now, then in zip(ids, ids[1:], strict=False):
+        for now, then in pairwise(ids):
             table[now, then] = 9.0
         return table
 

@@ -114,7 +114,11 @@ class Returns(LogitsProcessor):
         (lambda logits: np.full_like(logits, -np.inf), ContractError, "no candidate left after Returns"),
         (lambda logits: np.full_like(logits, np.nan), ContractError, "Returns.* gave NaN"),
         (lambda logits: np.full_like(logits, np.inf), ContractError, "Returns.* gave NaN or .inf"),
-        (lambda logits: logits[:, :3], ContractError, r"keep shape and dtype, float32 \[1, 64\], got .*\[1, 3\]"),
+        (
+            lambda logits: logits[:, :3],
+            ContractError,
+            r"keep shape and dtype, float32 \[1, 64\], got .*\[1, 3\]",
+        ),
         (lambda logits: logits.astype(np.float64), ContractError, "got float64"),
         (lambda logits: None, ContractError, "got 'NoneType'"),
         (lambda logits: 1 / 0, StrategyError, "Returns.* raised ZeroDivisionError.* at token 0"),

@@ -169,19 +169,22 @@ def test_a_value_outside_its_domain_is_named_with_the_domain(make, message):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda xp, l, c: temperature(l, 0.7),
-        lambda xp, l, c: top_p(l, 0.8),
-        lambda xp, l, c: min_p(l, 0.1),
-        lambda xp, l, c: greedy(l, xp.astype(c, xp.int64)),
-        lambda xp, l, c: repetition_penalty(l, c, 1.2),
-        lambda xp, l, c: frequency_penalty(l, c, 0.5),
-        lambda xp, l, c: presence_penalty(l, c, 0.5),
+        lambda xp, logits, counts: temperature(logits, 0.7),
+        lambda xp, logits, counts: top_p(logits, 0.8),
+        lambda xp, logits, counts: min_p(logits, 0.1),
+        lambda xp, logits, counts: greedy(logits, xp.astype(counts, xp.int64)),
+        lambda xp, logits, counts: repetition_penalty(logits, counts, 1.2),
+        lambda xp, logits, counts: frequency_penalty(logits, counts, 0.5),
+        lambda xp, logits, counts: presence_penalty(logits, counts, 0.5),
     ],
     ids=["temperature", "top_p", "min_p", "greedy", "repetition", "frequency", "presence"],
 )
 def test_the_functions_run_on_any_standard_array(function):
     rng = np.random.default_rng(0)
-    logits, counts = rng.standard_normal((2, 9)).astype(np.float32), rng.permuted(np.tile(np.arange(9), (2, 1)), axis=1)
+    logits, counts = (
+        rng.standard_normal((2, 9)).astype(np.float32),
+        rng.permuted(np.tile(np.arange(9), (2, 1)), axis=1),
+    )
     strict = function(array_api_strict, array_api_strict.asarray(logits), array_api_strict.asarray(counts))
     assert np.allclose(np.asarray(strict), function(np, logits, counts))
 

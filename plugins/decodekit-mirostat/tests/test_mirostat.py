@@ -50,8 +50,10 @@ def test_surprise_is_in_bits():
     assert surprise(LOGITS)[0, 1] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"tau": -1}, r"tau must be in \(0, inf\), got -1"),
-                                                  ({"eta": 0}, r"eta must be in \(0, 1\], got 0")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"tau": -1}, r"tau must be in \(0, inf\), got -1"), ({"eta": 0}, r"eta must be in \(0, 1\], got 0")],
+)
 def test_parameters_have_a_domain(options, message):
     with pytest.raises(ParameterError, match=message):
         Mirostat(**options)

@@ -1,0 +1,76 @@
+"""The layers of docs/architecture.md, enforced: a module imports only from layers below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "decodekit"
+LAYERS = [
+    {"errors", "ops", "hookspecs"},
+    {"parameters", "bundle", "tokenizer", "history"},
+    {"model", "chat", "kv_cache", "processors", "stopping", "noise"},
+    {"onnx_model", "sampling", "strategies", "testing"},
+    {"generate", "plugins"},
+    {"chain", "completion"},
+    {"text_stream"},
+    {"decoder"},
+    {"comparison", "doctor"},
+    {"console"},
+    {"commands"},
+    {"cli", "__init__"},
+]
+ONLY_HERE = {
+    "onnxruntime": {"onnx_model"},
+    "pluggy": {"hookspecs", "plugins"},
+    "tokenizers": {"tokenizer"},
+    "jinja2": {"chat"},
+    "rich": {"console"},
+}
+NEVER = {"torch", "onnx", "transformers"}
+PURE = {"ops", "processors", "noise", "sampling", "strategies", "stopping", "history"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "decodekit":
+                yield from (f"decodekit.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def layer(module):
+    return next(i for i, names in enumerate(LAYERS) if module in names)
+
+
+def sources():
+    return sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    relative = path.relative_to(ROOT)
+    module = relative.parts[0].removesuffix(".py")
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in NEVER, f"{relative} imports {top}"
+        assert module in ONLY_HERE.get(top, {module}), f"{relative} imports {top}"
+        if top == "decodekit" and rest:
+            below = rest.split(".")[0]
+            assert layer(below) < layer(module) or below == module, f"{relative} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_layers_know_neither_time_nor_environment_nor_chance(module):
+    paths = (
+        [ROOT / f"{module}.py"] if (ROOT / f"{module}.py").exists() else list((ROOT / module).glob("*.py"))
+    )
+    for path in paths:
+        assert not set(imports(path)) & {"os", "time", "random", "secrets", "datetime"}, path
+
+
+def test_every_module_has_a_layer():
+    assert {p.relative_to(ROOT).parts[0].removesuffix(".py") for p in sources()} == set().union(*LAYERS)
