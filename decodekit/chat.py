@@ -46,6 +46,11 @@ class Chat:
             (t for i in tokenizer.special_ids if (t := tokenizer.token(i))), key=len, reverse=True
         )
 
+    @property
+    def continues(self) -> bool:
+        """Whether an answer goes on where the prompt's text ended, as it does without a template."""
+        return self._template is None
+
     def prompt(self, prompt: str | Sequence[Message]) -> tuple[int, ...]:
         """Ids up to where the answer begins. Special-token text inside a content stays text."""
         if self._template is None:

@@ -150,7 +150,7 @@ class Decoder:
         room = self.bundle.room(len(ids), max_new_tokens)
         processors = self.processors(chain)
         stopping = self._criteria(room, stop, stop_token_ids, max_time, criteria)
-        seed, detokenizer = _seed(seed), self.tokenizer.detokenizer()
+        seed, detokenizer = _seed(seed), self.tokenizer.detokenizer(continues=self.chat.continues)
         tokens = stream(
             self.model,
             ids,

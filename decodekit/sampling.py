@@ -9,7 +9,8 @@ NeurIPS 2014, arXiv:1411.0030). The noise is keyed by place, see `noise`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 
@@ -90,7 +91,10 @@ class Sampler:
             raise _culprit(self.processors, stages, step)
         token = _pick(step.ids, column)
 
-        return token, tuple(map(_accept, self.processors, states, stages, [token] * len(stages)))
+        return token, tuple(
+            _accept(processor, state, stage, token, step)
+            for processor, state, stage in zip(self.processors, states, stages, strict=True)
+        )
 
     def shape(self, logits: Array, step: Step, states: tuple[State, ...]) -> tuple[list[Stage], Array, Step]:
         """The stages of the chain; and what is left to draw from, logits [B, N] and the step with its ids."""
@@ -127,12 +131,8 @@ def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
 
 
 def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> Array:
-    try:
-        out = processor.process(logits, step, state)
-    except DecodekitError:
-        raise
-    except Exception as exc:  # a plugin's fault ends this request with the plugin's name on it
-        raise StrategyError(f"{describe(processor)} raised {exc!r} at {_place(step)}") from exc
+    with _named(processor, step):
+        out = processor.process(_read_only(logits), step, state)
     if getattr(out, "shape", None) != logits.shape or out.dtype != logits.dtype:
         got = f"{out.dtype} {list(out.shape)}" if hasattr(out, "shape") else repr(type(out).__name__)
         raise ContractError(
@@ -141,11 +141,29 @@ def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State
     return out
 
 
-def _accept(processor: LogitsProcessor, state: State, stage: Stage, token: Array) -> State:
+def _accept(processor: LogitsProcessor, state: State, stage: Stage, token: Array, step: Step) -> State:
     if type(processor).accept is LogitsProcessor.accept:
         return state
     column = np.argmax(stage.ids == token[:, None], axis=-1)
-    return processor.accept(stage.logits, column, state)
+    with _named(processor, step):
+        return processor.accept(_read_only(stage.logits), column, state)
+
+
+@contextmanager
+def _named(processor: LogitsProcessor, step: Step) -> Iterator[None]:
+    """A plugin's fault ends this request with the plugin's name on it."""
+    try:
+        yield
+    except DecodekitError:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise StrategyError(f"{describe(processor)} raised {exc!r} at {_place(step)}") from exc
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _check_logits(logits: Array, step: Step) -> None:

@@ -67,11 +67,16 @@ class Tokenizer:
         id = self._tokenizer.token_to_id(token)
         return None if id is None else int(id)
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh detokenizer: by bytes where the tokenizer's tokens are bytes, else by decoding again."""
+    def detokenizer(self, *, continues: bool = False) -> Detokenizer:
+        """A fresh detokenizer: by bytes where the tokenizer's tokens are bytes, else by decoding again.
+
+        continues  the text goes on where another ended, so a space at its start is part of it
+        """
         if self._token_bytes is None:
             return DecodingDetokenizer(self)
-        return ByteDetokenizer(self._token_bytes, strip_first_space=self._strips_first_space)
+        return ByteDetokenizer(
+            self._token_bytes, strip_first_space=self._strips_first_space and not continues
+        )
 
     @cached_property
     def _token_bytes(self) -> dict[int, bytes] | None:

@@ -1,3 +1,4 @@
+import sys
 import warnings
 
 import numpy as np
@@ -121,6 +122,8 @@ class Returns(LogitsProcessor):
         ),
         (lambda logits: logits.astype(np.float64), ContractError, "got float64"),
         (lambda logits: None, ContractError, "got 'NoneType'"),
+        (lambda logits: logits.fill(0), StrategyError, "Returns.* raised ValueError.*read-only"),
+        (lambda logits: sys.exit(0), StrategyError, "Returns.* raised SystemExit.0. at token 0"),
         (lambda logits: 1 / 0, StrategyError, "Returns.* raised ZeroDivisionError.* at token 0"),
     ],
 )

@@ -68,6 +68,11 @@ def test_a_byte_fallback_text_comes_back_whole(byte_fallback, text):
     assert streamed(byte_fallback, byte_fallback.encode_plain(text)) == text
 
 
+def test_a_text_that_continues_another_keeps_its_first_space(byte_fallback):
+    detokenizer = byte_fallback.detokenizer(continues=True)
+    assert "".join(map(detokenizer.push, byte_fallback.encode_plain("ab b"))) == " ab b"
+
+
 def test_every_other_tokenizer_streams_as_it_decodes(word_piece):
     assert isinstance(word_piece.detokenizer(), DecodingDetokenizer)
     ids = word_piece.encode("hello there , you all hello , world" * 4)

@@ -1,19 +1,24 @@
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from decodekit import LogitsProcessor, hookimpl
 
 
 @dataclass(frozen=True)
-class Boost(LogitsProcessor):
-    """Add `nats` to the logit of one token id."""
+class Contrarian(LogitsProcessor):
+    """Drop the best candidate where another is at least p times as probable, p in (0, 1]."""
 
-    id: int
-    nats: float = 5.0
+    p: float
 
     def process(self, logits, step, state):
-        return logits + (step.ids == self.id) * logits.dtype.type(self.nats)
+        best = logits.max(axis=-1, keepdims=True)
+        others = np.where(logits == best, -np.inf, logits)
+        close = others.max(axis=-1, keepdims=True) >= best + math.log(self.p)
+        return np.where(close, others, logits)
 
 
 @hookimpl
 def register_logits_processors(register):
-    register("boost", Boost)
+    register("contrarian", Contrarian)

@@ -1,15 +1,24 @@
 import numpy as np
-from decodekit_hello import Boost
+from decodekit_hello import Contrarian
 
 from decodekit.processors import Step
 from decodekit.testing import check_logits_processor, histories
 
+LOGITS = np.log(np.asarray([[0.5, 0.3, 0.2]], np.float32))
+
+
+def kept(p):
+    out = Contrarian(p).process(LOGITS, Step.dense(histories([0]), 3), ())
+    return np.isfinite(out)[0].tolist()
+
 
 def test_keeps_the_contract():
-    check_logits_processor(Boost(id=7))
+    check_logits_processor(Contrarian(p=0.5))
 
 
-def test_only_the_named_token_gains():
-    logits = np.zeros((1, 3), np.float32)
-    step = Step(histories([0]), np.asarray([[9, 7, 8]]))  # columns are candidates, not token ids
-    assert Boost(id=7, nats=2.0).process(logits, step, ()).tolist() == [[0.0, 2.0, 0.0]]
+def test_the_best_goes_where_another_is_close():
+    assert kept(0.5) == [False, True, True]  # 0.3 is 0.6 of 0.5
+
+
+def test_the_best_stays_where_none_is_close():
+    assert kept(0.7) == [True, True, True]

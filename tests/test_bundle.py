@@ -1,0 +1,152 @@
+import json
+import os
+
+import pytest
+
+from decodekit.bundle import MANIFEST, open_bundle, write_manifest
+from decodekit.errors import BundleError, BundleHashError, ContextError
+
+FIELDS = {
+    "name": "toy",
+    "graph": {
+        "file": "model.onnx",
+        "inputs": ["input_ids"],
+        "outputs": ["logits"],
+        "cache": {"kind": "in_place", "layers": 1, "kv_heads": 1, "head_dim": 8, "dtype": "float32"},
+    },
+    "vocabulary": 10,
+    "context_length": 32,
+    "stop_ids": [2],
+    "tokenizer": "tokenizer.json",
+    "chat_template": None,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "a bündle"
+    path.mkdir()
+    (path / "model.onnx").write_bytes(b"graph" * 100)
+    (path / "tokenizer.json").write_text("{}")
+    write_manifest(path, FIELDS)
+    return path
+
+
+def rewrite(folder, **fields):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | fields))
+
+
+def test_a_sealed_folder_opens(folder):
+    bundle = open_bundle(folder)
+    assert (bundle.name, bundle.vocabulary, bundle.stop_ids) == ("toy", 10, frozenset({2}))
+    assert bundle.cache.head_dim == 8
+    assert set(bundle.manifest["files"]) == {"model.onnx", "tokenizer.json"}
+    assert not (folder / f".{MANIFEST}").exists()
+
+
+def test_a_bundle_is_named_by_its_content(folder):
+    before = open_bundle(folder).sha256
+    (folder / "model.onnx").write_bytes(b"other")
+    assert write_manifest(folder, FIELDS).sha256 != before
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(BundleError, match="nowhere: no such folder, and no embedded model of that name"):
+        open_bundle(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(folder):
+    (folder / MANIFEST).unlink()
+    with pytest.raises(
+        BundleError, match=r"no bundle, it has no decodekit.json; write one with `decodekit export`"
+    ):
+        open_bundle(folder)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer.json: listed in decodekit.json but missing"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("size", [0, 1, 499, 501])
+def test_a_truncated_or_grown_file_is_named_with_both_sizes(folder, size):
+    (folder / "model.onnx").write_bytes(b"x" * size)
+    with pytest.raises(BundleHashError, match=rf"model.onnx: {size} bytes, the manifest says 500"):
+        open_bundle(folder)
+
+
+def test_one_flipped_bit_is_found(folder):
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[123] ^= 1
+    (folder / "model.onnx").write_bytes(data)
+    with pytest.raises(
+        BundleHashError, match=r"model.onnx: sha256 differs from decodekit.json; copy or export"
+    ):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, '{"format": "1"}'])
+def test_a_manifest_that_is_none_is_named(folder, text):
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(BundleError, match=MANIFEST):
+        open_bundle(folder)
+
+
+def test_a_newer_format_asks_for_an_upgrade(folder):
+    rewrite(folder, format=2)
+    with pytest.raises(BundleError, match="format 2 is newer than this decodekit; upgrade it"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vocabulary": "10"}, "'vocabulary' is missing or not a int"),
+        ({"stop_ids": []}, "stop_ids is empty, so no answer would end"),
+        ({"stop_ids": [10]}, r"stop_ids must be in \[0, 10\), got 10"),
+        ({"stop_ids": ["</s>"]}, "stop_ids must be in"),
+        ({"graph": {"file": "model.onnx"}}, "graph.cache must have"),
+        ({"tokenizer": "../other.json"}, "'../other.json' is used but not listed"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(folder, fields, message):
+    rewrite(folder, **fields)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a\\b"])
+def test_a_file_name_that_leaves_the_folder_is_refused(folder, name):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    rewrite(folder, files=files | {name: {"size": 1, "sha256": ""}})
+    with pytest.raises(BundleError, match="leaves the folder"):
+        open_bundle(folder)
+
+
+def test_links_pipes_and_folders_are_no_files_of_a_bundle(folder, tmp_path):
+    graph = folder / "model.onnx"
+    content = graph.read_bytes()
+    graph.unlink()
+    (tmp_path / "elsewhere").write_bytes(content)
+    graph.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="not a regular file"):
+        open_bundle(folder)
+    graph.unlink()
+    os.mkfifo(graph)
+    with pytest.raises(BundleError, match="not a regular file"):  # and it does not wait for a writer
+        open_bundle(folder)
+
+
+def test_the_room_for_an_answer_is_what_the_window_leaves(folder):
+    bundle = open_bundle(folder)
+    assert bundle.room(30, None) == 2
+    assert bundle.room(30, 1) == 1
+    with pytest.raises(
+        ContextError, match="prompt of 30 tokens and max_new_tokens 3 .* at most 2 new tokens fit"
+    ):
+        bundle.room(30, 3)
+    for prompt in (32, 33, 1000):
+        with pytest.raises(ContextError, match="shorten the prompt"):
+            bundle.room(prompt, None)
