@@ -1,0 +1,204 @@
+"""
+From a checkpoint to a bundle: load, trace, check, write.
+
+The bundle is made in a folder beside its place and moved there when it is whole, so the
+place holds a complete and checked bundle or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from decodekit.bundle import Bundle, open_bundle, sha256, write_manifest
+from decodekit_export.cache import CacheShape, cache_shape
+from decodekit_export.checkpoint import Checkpoint, open_checkpoint
+from decodekit_export.errors import ExportError, ParityError
+from decodekit_export.gate import check_parity
+from decodekit_export.graph import GRAPHS
+from decodekit_export.rows import open_session
+from decodekit_export.stop_ids import stop_ids
+from decodekit_export.storage import store_in_halves
+from decodekit_export.to_onnx import FILE, to_onnx, write
+
+TEMPLATE = "chat_template.jinja"
+PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+def export_bundle(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    cache: str = "in_place",
+    compact: bool = False,
+    name: str | None = None,
+    license: str | None = None,
+    prompts: int = 50,
+    texts: Sequence[str] = (),
+    allow_no_eos: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Bundle:
+    """Write the checkpoint in a folder as a bundle in a new folder `out`.
+
+    cache         "in_place" or "concatenating"
+    compact       store weights in half the bytes where that loses nothing
+    name          of the bundle; None: the checkpoint's folder name
+    license       text of the weights' licence; None: that of the checkpoint
+    prompts       random greedy prompts of the parity gate; `texts` are further ones
+    allow_no_eos  accept a model that has no stop token
+    progress      is told "load", "trace", "check", "write" as they begin
+
+    Raises ParityError, and writes nothing, if graph and model disagree.
+    """
+    if cache not in GRAPHS:
+        raise ExportError(f"cache must be one of {', '.join(map(repr, GRAPHS))}, got {cache!r}")
+    source = open_checkpoint(checkpoint)
+    name = _checked_name(name or source.path.resolve().name)
+
+    with _whole_or_absent(Path(out)) as folder:
+        progress("load")
+        model = source.load_model()
+        shape, context_length = cache_shape(model), _context_length(model)
+        stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
+        _write_tokenizer(source, folder, model.config.vocab_size)
+
+        progress("trace")
+        graph = to_onnx(GRAPHS[cache](model, shape))
+        storage = store_in_halves(graph) if compact else "float32"
+        write(graph, folder)
+
+        progress("check")
+        prompt_ids = [source.tokenizer.encode(text) for text in texts]
+        parity = check_parity(
+            folder / FILE,
+            model,
+            cache,
+            shape,
+            context_length=context_length,
+            prompts=prompts,
+            texts=prompt_ids,
+        )
+        if not parity.passed:
+            reasons = "; ".join(parity.failures[:3])
+            raise ParityError(
+                f"{source.path}: the graph differs from the model, nothing written: {reasons}", parity
+            )
+
+        progress("write")
+        fields = {
+            "name": name,
+            **_describe(source, model),
+            "graph": _describe_graph(folder / FILE, cache, shape),
+            "dtype": "float32",
+            "storage": storage,
+            "quantization": None,
+            "context_length": context_length,
+            "stop_ids": stops,
+            "allow_no_eos": not stops,
+            "license": source.license if license is None else license,
+            "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
+            "made_by": {package: version(package) for package in PACKAGES},
+            "parity": parity.fields(),
+        }
+        write_manifest(folder, fields)
+    return open_bundle(Path(out))
+
+
+def _describe(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
+    return {
+        "architecture": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": model.config.vocab_size,
+        "tokenizer": "tokenizer.json",
+        "chat_template": None if source.chat_template is None else TEMPLATE,
+    }
+
+
+def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
+    """Inputs and outputs as they are in the file: what a model does not use may be gone."""
+    session = open_session(path)
+    return {
+        "file": path.name,
+        "inputs": [i.name for i in session.get_inputs()],
+        "outputs": [o.name for o in session.get_outputs()],
+        "cache": {
+            "kind": kind,
+            "layers": shape.layers,
+            "kv_heads": shape.kv_heads,
+            "head_dim": shape.head_dim,
+            "dtype": "float32",
+        },
+    }
+
+
+def _context_length(model: PreTrainedModel) -> int:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        raise ExportError(f"{type(model).__name__}: config.json has no max_position_embeddings; add it")
+    rope = getattr(model.config, "rope_parameters", None) or getattr(model.config, "rope_scaling", None) or {}
+    kind = rope.get("rope_type", rope.get("type"))
+    original = getattr(model.config, "original_max_position_embeddings", None)
+    original = rope.get("original_max_position_embeddings", original)
+    if kind == "longrope" and original is not None and original < longest:
+        warnings.warn(
+            f"{type(model).__name__}: rope type longrope changes its frequencies beyond {original} tokens, "
+            f"which a graph cannot; context_length is {original} instead of {longest}",
+            stacklevel=3,
+        )
+        return int(original)
+    return longest
+
+
+def _write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:
+    if source.tokenizer.size > vocabulary:
+        raise ExportError(
+            f"{source.path}: the tokenizer has {source.tokenizer.size} ids, the model only {vocabulary}; "
+            "they do not belong together, or the embeddings were not resized"
+        )
+    content = source.json("tokenizer.json")
+    for setting in ("truncation", "padding"):
+        if content.get(setting) is not None:
+            warnings.warn(
+                f"{source.path}: tokenizer.json has {setting} switched on; the bundle's has not", stacklevel=3
+            )
+            content[setting] = None
+    (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    if source.chat_template is not None:
+        (folder / TEMPLATE).write_text(source.chat_template, encoding="utf-8")
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+        raise ExportError(
+            f"name must be 1 to 128 letters, digits, '.', '_' or '-', got {name!r}; pass --name"
+        )
+    return name
+
+
+@contextlib.contextmanager
+def _whole_or_absent(place: Path) -> Iterator[Path]:
+    """A folder beside `place` to work in; it becomes `place` if the block ends well, else it goes."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ExportError(
+            f"{place}: already exists and is not an empty folder; give another --out, or remove it"
+        )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = place.with_name(f".{place.name}.{os.getpid()}")
+    folder.mkdir()
+    try:
+        yield folder
+        if place.exists():
+            place.rmdir()
+        folder.rename(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,78 @@
+"""What this distribution adds to the `decodekit` command. Imports nothing heavy until a verb runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from decodekit.hookspecs import Command, Register, hookimpl
+from decodekit_export.errors import ExportError, ParityError
+
+
+@hookimpl
+def register_commands(register: Register) -> None:
+    register("export", Export)
+
+
+class Export(Command):
+    """decodekit export CHECKPOINT --out BUNDLE"""
+
+    help = "write a PyTorch checkpoint as an ONNX bundle, checked against the model"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("checkpoint", type=Path, help="a folder with config.json and safetensors weights")
+        parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="a new or empty folder")
+        parser.add_argument("--cache", choices=["in_place", "concatenating"], default="in_place")
+        parser.add_argument(
+            "--compact", action="store_true", help="store weights in half the bytes where that loses nothing"
+        )
+        parser.add_argument("--name", help="of the bundle; by default that of the checkpoint's folder")
+        parser.add_argument(
+            "--license-file", type=Path, metavar="F", help="of the weights; by default that of the checkpoint"
+        )
+        parser.add_argument(
+            "--prompts", type=int, default=50, metavar="N", help="random prompts to compare greedily"
+        )
+        parser.add_argument("--allow-no-eos", action="store_true", help="accept a model without a stop token")
+        parser.add_argument("--json", action="store_true", help="print the manifest")
+
+    def run(self, args: argparse.Namespace) -> int:
+        from decodekit_export.bundle import export_bundle
+        from decodekit_export.stages import Stages
+
+        stages = Stages()
+        try:
+            with stages.running():
+                bundle = export_bundle(
+                    args.checkpoint,
+                    args.out,
+                    cache=args.cache,
+                    compact=args.compact,
+                    name=args.name,
+                    license=_read(args.license_file),
+                    prompts=args.prompts,
+                    allow_no_eos=args.allow_no_eos,
+                    progress=stages.stage,
+                )
+        except ParityError as error:
+            stages.parity(error.parity.fields())
+            raise
+        stages.parity(bundle.manifest["parity"])
+        stages.written(bundle)
+        if args.json:
+            print(
+                json.dumps(
+                    {"path": str(bundle.path), "sha256": bundle.sha256, **bundle.manifest}, ensure_ascii=False
+                )
+            )
+        return 0
+
+
+def _read(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ExportError(f"--license-file {file}: cannot be read ({exc})") from exc

@@ -1,0 +1,133 @@
+"""
+Rows being decoded: a batch of sequences, their cache, and the graph that extends both.
+
+The smallest honest client of a graph: it binds what the graph contract says and nothing
+else, so that what the parity gate measures is the graph. One class per cache kind, with
+the same two verbs: `feed` tokens, and look at the cache of a `row`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from decodekit_export.cache import CacheShape
+
+Array = np.ndarray[Any, Any]
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session as a runtime would open it, on the CPU, quiet."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class InPlaceRows:
+    """Rows whose keys and values live in one buffer per layer and side.
+
+    batch     number of rows
+    capacity  the most tokens a row may hold
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, shape: CacheShape, batch: int, capacity: int
+    ) -> None:
+        self._session = session
+        self._names = {i.name for i in session.get_inputs()}
+        size = (shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
+        self._cache = np.zeros(size, dtype=np.float32)
+        self.lengths = np.zeros(batch, dtype=np.int32)
+
+    def feed(self, tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None = None) -> Array:
+        """Append tokens to every row; logits [B, K, V] at the `wanted` columns, by default all.
+
+        Unequal numbers of tokens are padded on the right, which needs an empty cache.
+        """
+        ids, counts = _pad(tokens)
+        positions = self.lengths[:, None] + np.arange(ids.shape[1])
+        self.lengths = (self.lengths + counts).astype(np.int32)
+        feed = {
+            "input_ids": ids,
+            "position_ids": positions.astype(np.int64),
+            "lengths": self.lengths,
+            "total_length": np.asarray(self.lengths.max(), dtype=np.int32),
+            "logit_positions": _columns(ids, wanted),
+        }
+        binding = self._session.io_binding()
+        for name in self._names & feed.keys():
+            binding.bind_cpu_input(name, feed[name])
+        for layer, sides in enumerate(self._cache):
+            for side, buffer in zip(("key", "value"), sides, strict=True):
+                place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+                binding.bind_input(f"past_key_values.{layer}.{side}", *place)
+                binding.bind_output(f"present.{layer}.{side}", *place)
+        binding.bind_output("logits")
+        self._session.run_with_iobinding(binding)
+        return next(o for o in binding.copy_outputs_to_cpu() if o.ndim == 3)
+
+    def row(self, row: int) -> Array:
+        """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
+        return self._cache[:, :, row, :, : self.lengths[row]]
+
+
+class ConcatenatingRows:
+    """Rows whose keys and values grow by a copy with every call; `capacity` does not bound them."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, shape: CacheShape, batch: int, capacity: int
+    ) -> None:
+        self._session = session
+        self._names = {i.name for i in session.get_inputs()}
+        self._outputs = [o.name for o in session.get_outputs()]
+        self._cache = np.zeros((shape.layers, 2, batch, shape.kv_heads, 0, shape.head_dim), dtype=np.float32)
+        self._mask = np.zeros((batch, 0), dtype=np.int64)
+
+    @property
+    def lengths(self) -> Array:
+        return np.asarray(self._mask.sum(axis=-1))
+
+    def feed(self, tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None = None) -> Array:
+        """Append tokens to every row; logits [B, K, V] at the `wanted` columns, by default all."""
+        ids, counts = _pad(tokens)
+        columns = np.arange(ids.shape[1])
+        positions = self.lengths[:, None] + columns
+        self._mask = np.concatenate([self._mask, (columns < counts[:, None]).astype(np.int64)], axis=1)
+        feed = {
+            "input_ids": ids,
+            "attention_mask": self._mask,
+            "position_ids": positions.astype(np.int64),
+            "logit_positions": _columns(ids, wanted),
+        }
+        for layer, (key, value) in enumerate(self._cache):
+            feed[f"past_key_values.{layer}.key"] = key
+            feed[f"past_key_values.{layer}.value"] = value
+        values = self._session.run(None, {name: feed[name] for name in self._names})
+        out = dict(zip(self._outputs, values, strict=True))
+        layers = range(len(self._cache))
+        self._cache = np.stack([[out[f"present.{i}.{side}"] for side in ("key", "value")] for i in layers])
+        return np.asarray(out["logits"])
+
+    def row(self, row: int) -> Array:
+        """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
+        return self._cache[:, :, row][..., self._mask[row] > 0, :]
+
+
+Rows = InPlaceRows | ConcatenatingRows
+ROWS: dict[str, type[Rows]] = {"in_place": InPlaceRows, "concatenating": ConcatenatingRows}
+
+
+def _pad(tokens: Sequence[Sequence[int]]) -> tuple[Array, Array]:
+    counts = np.asarray([len(row) for row in tokens])
+    ids = np.zeros((len(tokens), counts.max()), dtype=np.int64)
+    for row, known in zip(ids, tokens, strict=True):
+        row[: len(known)] = known
+    return ids, counts
+
+
+def _columns(ids: Array, wanted: Sequence[int] | None) -> Array:
+    return np.asarray(range(ids.shape[1]) if wanted is None else wanted, dtype=np.int64)

@@ -1,0 +1,156 @@
+"""
+From a graph to an ONNX model: trace, tidy, write.
+
+torch.onnx traces. Its own optimiser is left out, because it compares constants with a
+tolerance and so drops, for one, an epsilon of 1e-8. What is done instead is exact: fold
+constants, drop what nobody uses, and spell 1 / sqrt(x) * y as y / sqrt(x), the form in
+which onnxruntime recognises RMSNorm when it loads the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import onnxscript.optimizer
+import torch
+from onnx_ir.passes import Sequential, common
+
+from decodekit_export.errors import ExportError
+from decodekit_export.graph import Graph, Input
+
+FILE = "model.onnx"
+DATA = "model.onnx.data"
+ONE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2**31
+
+KNOWN = (
+    "Arcee, Cohere, Cohere2, Ernie 4.5, EXAONE 4, Gemma, Gemma 2, Gemma 3 text, GLM, GLM 4, GPT-2, "
+    "GPT-BigCode, GPT-NeoX, Granite, Helium, Llama, Mistral, Nemotron, OLMo 2, OLMo 3, OPT, Phi, Phi-3, "
+    "Qwen2, Qwen3, Seed-OSS, SmolLM3, StableLM, StarCoder2"
+)
+
+
+def to_onnx(graph: Graph) -> onnx_ir.Model:
+    """Trace `graph` into an ONNX model with the names and axes that it declares."""
+    graph.eval()
+    model = _trace(graph)
+    _tidy(model)
+    for value, (name, axes) in zip(model.graph.outputs, graph.outputs().items(), strict=True):
+        assert value.name == name
+        value.shape = onnx_ir.Shape([*axes[:-1], value.shape[-1] if value.shape else None])
+    axes_of = {i.name: i.axes for i in graph.inputs()}
+    for value in model.graph.inputs:
+        value.shape = onnx_ir.Shape(axes_of[str(value.name)])
+    return model
+
+
+def write(model: onnx_ir.Model, folder: Path, *, one_file: int = ONE_FILE) -> None:
+    """Save as `model.onnx`; weights of more than `one_file` bytes go to one `model.onnx.data`."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    onnx_ir.save(model, folder / FILE, external_data=DATA if size > one_file else None)
+
+
+def _trace(graph: Graph) -> onnx_ir.Model:
+    inputs = graph.inputs()
+    split = len(inputs) - 2 * graph.shape.layers
+    given, past = inputs[:split], list(zip(inputs[split::2], inputs[split + 1 :: 2], strict=True))
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph,
+                (*(i.example for i in given), [(key.example, value.example) for key, value in past]),
+                dynamic_shapes=(
+                    *map(_dynamic, given),
+                    [(_dynamic(key), _dynamic(value)) for key, value in past],
+                ),
+                input_names=[i.name for i in inputs],
+                output_names=list(graph.outputs()),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+            )
+    except Exception as exc:  # torch.onnx wraps whatever the model raised
+        raise ExportError(
+            f"{type(graph.model).__name__}: cannot be traced: {_root(exc)}; known to work: {KNOWN}"
+        ) from exc
+    assert program is not None
+    return program.model
+
+
+def _dynamic(given: Input) -> dict[int, Any]:
+    """Which axes vary, for torch.export. Axes of one name are one dimension."""
+    named = {i: axis for i, axis in enumerate(given.axes) if isinstance(axis, str)}
+    sum_of_two = torch.export.Dim.DYNAMIC
+    return {i: sum_of_two if "+" in axis else torch.export.Dim(axis, min=1) for i, axis in named.items()}
+
+
+def _tidy(model: onnx_ir.Model) -> None:
+    common.InlinePass()(model)
+    _name_weights(model.graph)
+    onnxscript.optimizer.fold_constants(model, input_size_limit=2**62, output_size_limit=2**62)
+    _divide_by_roots(model.graph)
+    Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+        common.ClearMetadataAndDocStringPass(),  # it holds file names of the machine that exported
+    )(model)
+
+
+def _name_weights(graph: onnx_ir.Graph) -> None:
+    """Call weights as the checkpoint does, and a transposed one `<name>.T`."""
+    for value in list(graph.initializers.values()):
+        value.name = str(value.name).removeprefix("model.")
+        for node, _ in value.uses():
+            if node.op_type == "Transpose":
+                node.outputs[0].name = f"{value.name}.T"
+
+
+def _divide_by_roots(graph: onnx_ir.Graph) -> None:
+    for node in list(graph):
+        root = node.inputs[0] if node.op_type == "Reciprocal" else None
+        if root is None or (producer := root.producer()) is None or producer.op_type != "Sqrt":
+            continue
+        for product, place in list(node.outputs[0].uses()):
+            if product.op_type == "Mul":
+                quotient = onnx_ir.node("Div", [product.inputs[1 - place], root])
+                graph.insert_before(product, quotient)
+                onnx_ir.convenience.replace_all_uses_with(
+                    product.outputs[0], quotient.outputs[0], replace_graph_outputs=True
+                )
+
+
+def _root(exc: BaseException) -> str:
+    """The first line of the first cause that has one."""
+    while exc.__cause__ is not None:
+        exc = exc.__cause__
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx prints graphs and progress, and warns about every custom operator."""
+    nowhere = io.StringIO()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
