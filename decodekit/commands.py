@@ -97,6 +97,7 @@ class Compare(Command):
         parser.add_argument("--top", type=int, default=8, metavar="K", help="how many candidates of each")
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("--max-new-tokens", type=int, metavar="N")
+        parser.add_argument("--json", action="store_true")
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
@@ -113,7 +114,10 @@ class Compare(Command):
             seed=args.seed,
             max_new_tokens=args.max_new_tokens,
         )
-        console.show_comparison(args.prompt, comparison)
+        if args.json:
+            print(json.dumps(comparison.to_json(), ensure_ascii=False))
+        else:
+            console.show_comparison(args.prompt, comparison)
         return 0
 
 

@@ -8,7 +8,8 @@ same places. What a chain keeps there depends on its state at the start, as it s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,13 @@ class Comparison:
 
     places: Sequence[Place]
     completions: Mapping[str, Completion]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for `json.dumps`."""
+        return {
+            "places": [asdict(place) for place in self.places],
+            "completions": {chain: completion.to_json() for chain, completion in self.completions.items()},
+        }
 
 
 def compare(

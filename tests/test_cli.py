@@ -102,6 +102,17 @@ def test_compare_shows_what_each_chain_keeps(run):
     assert "█" in out and "greedy" in out and "kept of all" in out and "answers" in out
 
 
+def test_compare_as_json_has_the_probabilities_of_every_chain(run):
+    status, out, _ = run("compare", "tagline", COFFEE, "greedy", "top_k=3", "--tokens", "1", "--json")
+    (place,) = json.loads(out)["places"]
+    assert status == 0
+    assert place["kept"] == {"greedy": 1, "top_k=3": 3}
+    assert [
+        sum(c["under"]["greedy"] > 0 for c in place["candidates"]),
+        place["candidates"][0]["under"]["greedy"],
+    ] == [1, 1.0]
+
+
 def test_inspect_names_what_the_bundle_is(run):
     status, out, _ = run("inspect", "tagline")
     assert status == 0

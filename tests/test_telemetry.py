@@ -67,7 +67,9 @@ def child(code, home, **variables):
         k: v for k, v in os.environ.items() if k not in CI_VARIABLES and not k.startswith(("ORT_", "XDG_"))
     }
     environment |= {"HOME": str(home), **variables}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=home, capture_output=True, text=True
+    )
 
 
 def written(home):

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from decodekit.hookspecs import Command, Register, hookimpl
 from decodekit_export.errors import ExportError, ParityError
+from decodekit_export.finetune_command import Finetune
 
 
 @hookimpl
 def register_commands(register: Register) -> None:
+    register("finetune", Finetune)
     register("export", Export)
 
 

@@ -21,8 +21,6 @@ from decodekit.chat import Chat, Message
 from decodekit.errors import DecodekitError
 from decodekit_export.jsonl import JsonLines, Problems
 
-WINDOWS = ("error", "left_prompt", "drop")
-
 # As JSON spells them: all but tab and the ends of lines.
 _CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u00[01]|b|f)|\x7f")
 
@@ -157,7 +155,8 @@ def _missing(key: str, found: list[str], reading: Reading) -> str:
     close = difflib.get_close_matches(key, [k for k in found if k not in taken], n=1, cutoff=0.5)
     keys = ", ".join(map(repr, found)) or "no key"
     way_out = f"did you mean {close[0]!r}? --{option} {close[0]}" if close else f"name it with --{option}"
-    return f"no key {key!r}; expected {reading.prompt_key!r} and {reading.completion_key!r}, found {keys}; {way_out}"
+    expected = f"{reading.prompt_key!r} and {reading.completion_key!r}"
+    return f"no key {key!r}; expected {expected}, found {keys}; {way_out}"
 
 
 def _kind(value: Any) -> str:

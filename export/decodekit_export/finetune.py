@@ -22,6 +22,7 @@ import transformers
 from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.collate import Collate, as_items
 from decodekit_export.data import Counts, Dataset, Reading, Row, load
+from decodekit_export.ending import Ending, measure_ending
 from decodekit_export.jsonl import DataError
 from decodekit_export.pretrained import Pretrained, open_pretrained
 from decodekit_export.progress import Bar, Display, spell, without_bars
@@ -56,13 +57,16 @@ class Report:
     losses: tuple[tuple[int, float], ...]
     valid_before: float | None
     valid_after: float | None
+    ending: Ending
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def finetune(base: Path, data: Path, out: Path, settings: Settings, *, display: Display | None = None) -> Report:
+def finetune(
+    base: Path, data: Path, out: Path, settings: Settings, *, display: Display | None = None
+) -> Report:
     """Train the checkpoint in `base` on the pairs of the file `data`, and save the result as `out`.
 
     out  a folder that does not exist, or is empty
@@ -80,7 +84,7 @@ def finetune(base: Path, data: Path, out: Path, settings: Settings, *, display: 
     if valid and settings.valid:
         display.counts(settings.valid.name, valid.counts)
         if shared := train.overlap(valid):
-            display.note(f"{shared:,} pairs are in both files: the loss on {settings.valid.name} will flatter")
+            display.note(f"{shared:,} pairs are in both files, so the loss on {settings.valid.name} flatters")
 
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}.{os.getpid()}")
@@ -108,10 +112,12 @@ def finetune(base: Path, data: Path, out: Path, settings: Settings, *, display: 
             losses=_thinned(trainer.state.log_history),
             valid_before=before,
             valid_after=after,
+            ending=measure_ending(model, (valid or train).rows, start.stop_ids, start.context_length),
             versions=_versions(),
         )
         save(model, start, draft)
-        (draft / RECORD).write_text(json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        record = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
+        (draft / RECORD).write_text(record + "\n", encoding="utf-8")
         draft.replace(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -121,7 +127,7 @@ def finetune(base: Path, data: Path, out: Path, settings: Settings, *, display: 
 def check_target(out: Path) -> None:
     """Refuse a folder that holds something."""
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise ParameterError(f"finetune: {out} is there already and not an empty folder; choose another --out")
+        raise ParameterError(f"finetune: {out} exists and is not an empty folder; choose another --out")
 
 
 def check_rows(rows: Sequence[Row], start: Pretrained) -> None:
@@ -133,7 +139,7 @@ def check_rows(rows: Sequence[Row], start: Pretrained) -> None:
             raise DataError(
                 [
                     f"line {row.line}: the last trained token is {last!r} and no stop token of the model "
-                    f"({stops}), so it would not learn to stop; set eos_token_id in its generation_config.json"
+                    f"({stops}), so it would not learn to stop; name it in generation_config.json"
                 ]
             )
         if row.ids[0] == row.ids[1] and row.ids[0] in start.tokenizer.special_ids:
@@ -151,7 +157,7 @@ def check_weights(model: Any) -> None:
 def save(model: Any, start: Pretrained, folder: Path) -> None:
     """Write a checkpoint: weights, configurations with every stop token, tokenizer, template."""
     model.config.use_cache = True  # the trainer switches it off
-    model.generation_config = transformers.GenerationConfig(
+    model.generation_config = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=model.generation_config.bos_token_id,
         pad_token_id=model.generation_config.pad_token_id,
         eos_token_id=list(start.stop_ids),
@@ -164,7 +170,8 @@ def save(model: Any, start: Pretrained, folder: Path) -> None:
 def _reading(settings: Settings, context_length: int) -> Reading:
     if settings.max_length is not None and settings.max_length > context_length:
         raise ParameterError(
-            f"finetune: max_length {settings.max_length} exceeds the model's context of {context_length}; lower it"
+            f"finetune: max_length must be in [2, {context_length}], which the model can read, "
+            f"got {settings.max_length}"
         )
     return Reading(
         max_length=settings.max_length or context_length,
@@ -187,7 +194,7 @@ def _trainer(
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
-        train_sampling_strategy="group_by_length" if settings.group_lengths else "random",
+        train_sampling_strategy={"grouped": "group_by_length", "shuffled": "random"}[settings.order],
         seed=settings.seed,
         use_cpu=True,
         remove_unused_columns=False,

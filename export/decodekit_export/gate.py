@@ -92,17 +92,17 @@ class _Gate:
 
     def beyond_the_window(self) -> None:
         """One row longer than the attention window, where there is one."""
-        if self._window is None or self._window + 8 > min(self._context_length, LONGEST):
+        if self._window is None or self._window + 24 > min(self._context_length, LONGEST):
             return
-        length = self._window + 8
-        ids, wanted = self._ids(length), [0, *range(length - 9, length)]
-        want, cached = self._reference(ids, wanted)
-        rows = self._rows(1, length)
+        ids = self._ids(self._window + 24)
+        want, cached = self._reference(ids, wanted=range(self._window, len(ids)))
+        rows = self._rows(1, len(ids))
 
-        self._compare("window", rows.feed([ids[:-8]], wanted=[0, length - 9])[0], want[:2])
-        self._compare("window", rows.feed([ids[-8:-4]])[0], want[2:6])
-        for i in range(4):
-            self._compare("window", rows.feed([ids[length - 4 + i : length - 3 + i]])[0], want[6 + i : 7 + i])
+        prefilled = range(self._window, len(ids) - 8)  # the logits that look past the window
+        self._compare("window", rows.feed([ids[:-8]], wanted=prefilled)[0], want[:-8])
+        self._compare("window", rows.feed([ids[-8:-4]])[0], want[-8:-4])
+        for token, logits in zip(ids[-4:], want[-4:], strict=True):
+            self._compare("window", rows.feed([[token]])[0], logits[None])
         self._compare_cache("window", rows.row(0), cached)
         self._window_passed = True
 
@@ -146,11 +146,9 @@ class _Gate:
         """Everything measured, held against the bars."""
         allowed = bars("float32", self._scales)
         failures = [
-            *self._above("logits", self._logits, allowed["logits"]),
-            *self._above("cache", self._cache, allowed["cache"]),
-        ]
-        failures += [
-            f"greedy {where}" for where, margin in self._other_tokens if margin > 2 * allowed["logits"]
+            *_above("logits", self._logits, allowed["logits"]),
+            *_above("cache", self._cache, allowed["cache"]),
+            *(f"greedy, {where}" for where, margin in self._other_tokens if margin > 2 * allowed["logits"]),
         ]
         return Parity(
             logits=self._logits,
@@ -200,13 +198,13 @@ class _Gate:
                 where = f"prompt {prompt}, token {i}: {token}, PyTorch {best} by {margin:.1e}"
                 self._other_tokens.append((where, margin))
 
-    @staticmethod
-    def _above(what: str, measured: dict[str, float], bar: float) -> list[str]:
-        return [
-            f"{what}, {road}: differs from PyTorch by {difference:.2g}, allowed is {bar:.2g}"
-            for road, difference in measured.items()
-            if not difference <= bar
-        ]
+
+def _above(what: str, measured: dict[str, float], bar: float) -> list[str]:
+    return [
+        f"{what}, {road}: differs from PyTorch by {difference:.2g}, allowed is {bar:.2g}"
+        for road, difference in measured.items()
+        if not difference <= bar
+    ]
 
 
 def _difference(got: Array, want: Array) -> float:

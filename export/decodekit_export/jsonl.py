@@ -76,7 +76,8 @@ class JsonLines:
                     if (value := self._parse(number, line)) is not None:
                         yield number, value
         except OSError as exc:
-            raise DataError([f"{self._path}: cannot be read ({exc.strerror or exc}); check the path"]) from exc
+            reason = exc.strerror or str(exc)
+            raise DataError([f"{self._path}: cannot be read ({reason}); check the path"]) from exc
 
     def _lines(self, file: BinaryIO) -> Iterator[bytes]:
         number = 0
@@ -87,7 +88,7 @@ class JsonLines:
             self._digest.update(line)
             if number == 1:
                 if line.startswith(_UTF16_BOMS):
-                    self._stop(1, f"UTF-16, not UTF-8; convert it: iconv -f UTF-16 -t UTF-8 {self._path.name}")
+                    self._stop(1, f"UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {self._path.name}")
                 line = line.removeprefix(_UTF8_BOM)
             yield line
 

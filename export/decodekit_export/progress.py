@@ -8,8 +8,9 @@ line is printed at every tenth of the run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -40,7 +41,8 @@ class Display:
         """What became of a file's lines, in a line; what is odd about them, in more."""
         self._console.print(
             f"[bold]{escape(title)}[/bold]: {counts.rows:,} rows, {counts.tokens:,} tokens, "
-            f"{counts.trained_tokens:,} trained, {counts.truncated:,} rows truncated, {counts.dropped:,} dropped",
+            f"{counts.trained_tokens:,} trained, {counts.truncated:,} rows truncated, "
+            f"{counts.dropped:,} dropped",
             soft_wrap=True,
         )
         if counts.repeated:
@@ -49,6 +51,19 @@ class Display:
             self.note(f"{counts.with_control_characters:,} rows hold control characters; they are kept")
         if counts.ignored_keys:
             self.note(f"keys that are not used: {', '.join(counts.ignored_keys)}")
+
+    def result(self, out: Path, record: Mapping[str, Any]) -> None:
+        """Where the checkpoint is, and what the run was worth."""
+        loss = f"loss {record['losses'][-1][1]:.3f}" if record["losses"] else "no step"
+        if record["valid_after"] is not None:
+            loss += f", on the validation file {record['valid_before']:.3f} -> {record['valid_after']:.3f}"
+        run = f"{record['steps']:,} steps in {record['seconds']:.0f} s, {loss}"
+        self._console.print(f"[bold]{escape(str(out))}[/bold]: {run}", soft_wrap=True)
+        ending = record["ending"]
+        text = f"{ending['ended']} of {ending['asked']} greedy answers ended within {ending['within']} tokens"
+        if 2 * ending["ended"] < ending["asked"]:
+            text += "; the model has hardly learnt to stop: train longer, or on shorter completions"
+        self.note(text)
 
     def note(self, text: str) -> None:
         self._console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
@@ -61,9 +76,10 @@ class Bar(transformers.TrainerCallback):
     """A bar with loss, speed and the time left."""
 
     def __init__(self, console: Console) -> None:
-        columns = (BarColumn(), *(TextColumn("{task.fields[%s]}" % name) for name in ("step", "loss", "speed", "left")))
         self._console = console
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._progress = Progress(
+            BarColumn(), TextColumn("{task.description}"), console=console, disable=not console.is_terminal
+        )
         self._tenths = 0
         self._began = 0.0
         self._share = 0.0
@@ -75,30 +91,27 @@ class Bar(transformers.TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.monotonic()
-        self._task = self._progress.add_task("", total=1.0, **self._fields(0, "loss ...", "", ""))
+        self._task = self._progress.add_task("the first step ...", total=1.0)
         self._progress.start()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        logs = kwargs["logs"]
         if "loss" not in logs:
             return
         seconds = max(time.monotonic() - self._began, 1e-9)
         left = f"{seconds * (1 - self._share) / self._share:.0f} s left" if self._share else ""
         speed = f"{self._tokens / seconds:,.0f} tokens/s"
-        fields = self._fields(state.global_step, f"loss {logs['loss']:.3f}", speed, left)
-        self._progress.update(self._task, completed=self._share, **fields)
+        text = f"step {state.global_step:,}  loss {logs['loss']:.3f}  {speed}  {left}"
+        self._progress.update(self._task, completed=self._share, description=text)
         if not self._console.is_terminal and int(self._share * 10) > self._tenths:
             self._tenths = int(self._share * 10)
-            self._console.print(f"{self._share:4.0%}  " + "  ".join(fields.values()))
+            self._console.print(f"{self._share:4.0%}  {text}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.close()
 
     def close(self) -> None:
         self._progress.stop()
-
-    @staticmethod
-    def _fields(step: int, loss: str, speed: str, left: str) -> dict[str, str]:
-        return {"step": f"step {step}", "loss": loss, "speed": speed, "left": left}
 
 
 def spell(row: Row, tokenizer: Tokenizer) -> str:
@@ -122,9 +135,9 @@ def without_bars() -> Iterator[None]:
     """transformers draws no bars of its own inside the block."""
     logging = transformers.utils.logging
     drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if drawn:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

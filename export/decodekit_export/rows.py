@@ -8,7 +8,8 @@ the same two verbs: `feed` tokens, and look at the cache of a `row`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from decodekit_export.cache import CacheShape
+from decodekit_export.errors import ExportError
 
 Array = np.ndarray[Any, Any]
 
@@ -23,8 +25,9 @@ Array = np.ndarray[Any, Any]
 def open_session(path: Path) -> onnxruntime.InferenceSession:
     """A session as a runtime would open it, on the CPU, quiet."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # errors are raised; they need not be printed as well
+    with _understood():
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class InPlaceRows:
@@ -67,7 +70,8 @@ class InPlaceRows:
                 binding.bind_input(f"past_key_values.{layer}.{side}", *place)
                 binding.bind_output(f"present.{layer}.{side}", *place)
         binding.bind_output("logits")
-        self._session.run_with_iobinding(binding)
+        with _understood():
+            self._session.run_with_iobinding(binding)
         return next(o for o in binding.copy_outputs_to_cpu() if o.ndim == 3)
 
     def row(self, row: int) -> Array:
@@ -106,7 +110,8 @@ class ConcatenatingRows:
         for layer, (key, value) in enumerate(self._cache):
             feed[f"past_key_values.{layer}.key"] = key
             feed[f"past_key_values.{layer}.value"] = value
-        values = self._session.run(None, {name: feed[name] for name in self._names})
+        with _understood():
+            values = self._session.run(None, {name: feed[name] for name in self._names})
         out = dict(zip(self._outputs, values, strict=True))
         layers = range(len(self._cache))
         self._cache = np.stack([[out[f"present.{i}.{side}"] for side in ("key", "value")] for i in layers])
@@ -119,6 +124,14 @@ class ConcatenatingRows:
 
 Rows = InPlaceRows | ConcatenatingRows
 ROWS: dict[str, type[Rows]] = {"in_place": InPlaceRows, "concatenating": ConcatenatingRows}
+
+
+@contextlib.contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:  # onnxruntime raises its own kinds, all from native code
+        raise ExportError(f"onnxruntime cannot run the graph: {str(exc).strip().splitlines()[0]}") from exc
 
 
 def _pad(tokens: Sequence[Sequence[int]]) -> tuple[Array, Array]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from decodekit.errors import ParameterError
 from decodekit.parameters import real, whole
-from decodekit_export.data import WINDOWS
+
+WINDOWS = ("error", "left_prompt", "drop")
+ORDERS = ("grouped", "shuffled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Settings:
     learning_rate   of AdamW at its highest, > 0
     warmup          share of the run in which the learning rate rises, in [0, 1); after it a cosine falls to 0
     weight_decay    of AdamW, at least 0
-    group_lengths   put rows of like length into a batch; otherwise rows are shuffled freely
+    order           "grouped": rows of like length share a batch, with little padding; "shuffled": any
     seed            of the order of rows, in [0, 2**32)
     """
 
@@ -48,7 +50,7 @@ class Settings:
     learning_rate: float = 2e-4
     warmup: float = 0.05
     weight_decay: float = 0.01
-    group_lengths: bool = True
+    order: str = "grouped"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +69,8 @@ class Settings:
             real("finetune: max_seconds", self.max_seconds, "(0, inf)")
         if self.max_length is not None:
             whole("finetune: max_length", self.max_length, "[2, inf)")
-        if self.window not in WINDOWS:
-            raise ParameterError(f"finetune: window must be one of {', '.join(WINDOWS)}, got {self.window!r}")
+        for name, choices in (("window", WINDOWS), ("order", ORDERS)):
+            if (value := getattr(self, name)) not in choices:
+                raise ParameterError(f"finetune: {name} must be one of {', '.join(choices)}, got {value!r}")
         if self.prompt_key == self.completion_key:
-            raise ParameterError(f"finetune: prompt_key and completion_key are both {self.prompt_key!r}; name two")
+            raise ParameterError(f"finetune: prompt_key and completion_key are both {self.prompt_key!r}")

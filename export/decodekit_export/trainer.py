@@ -42,12 +42,11 @@ class CompletionTrainer(transformers.Trainer):
         finally:
             self._bar.close()
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def rate(step: int) -> float:
             return learning_rate(max(step / num_training_steps, self.clock.share), self._warmup)
 
         optimizer = optimizer or self.optimizer
-        assert optimizer is not None
         # The first step would have a rate of 0 and do nothing: it takes that of the second.
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step) or rate(1))
         return self.lr_scheduler
@@ -58,10 +57,10 @@ class CompletionTrainer(transformers.Trainer):
         self._bar.show(self.tokens, max(self.state.global_step / self.state.max_steps, self.clock.share))
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            rate = self._get_learning_rate()
+            rows = ", ".join(map(str, lines[:8])) + (", ..." if len(lines) > 8 else "")
             raise NumericalError(
-                f"step {self.state.global_step + 1}: loss is {loss.item()} at learning rate {rate:.2g}, in a batch "
-                f"with lines {', '.join(map(str, lines[:8]))}; lower the learning rate, or look at these lines"
+                f"step {self.state.global_step + 1}: loss is {loss.item()} at learning rate "
+                f"{self._get_learning_rate():.2g}, in a batch of lines {rows}; lower the learning rate"
             )
         return loss
 
@@ -109,7 +108,7 @@ def loss_of_trained(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any 
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, nats, of every place that predicts another, float32 [B * (T - 1)]; 0 where not trained."""
+    """Cross entropy, nats, of every place but the last, float32 [B * (T - 1)]; 0 where not trained."""
     predicted, then = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
     return functional.cross_entropy(predicted, then, ignore_index=IGNORED, reduction="none")
 

@@ -1,4 +1,3 @@
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ class Contrarian(LogitsProcessor):
     def process(self, logits, step, state):
         best = logits.max(axis=-1, keepdims=True)
         others = np.where(logits == best, -np.inf, logits)
-        close = others.max(axis=-1, keepdims=True) >= best + math.log(self.p)
+        close = others.max(axis=-1, keepdims=True) >= best + np.log(self.p)
         return np.where(close, others, logits)
 
 
