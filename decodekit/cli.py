@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(plugins: Plugins) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="decodekit", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="decodekit",
+        description="Turn prompts into text on ONNX models, with sampling strategies as packages.",
+    )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     own = {
         "generate": Generate(plugins),

@@ -63,11 +63,11 @@ class Generate(Command):
             "criteria": args.criterion,
             "logprobs": args.logprobs,
         }
-        if args.json or args.n is not None:
-            for c in decoder.generate(prompts, args.process, seed=args.seed, n=args.n or 1, **options):
-                print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text)
-            return 0
         for prompt in prompts:
+            if args.json or args.n is not None:
+                for c in decoder.generate(prompt, args.process, seed=args.seed, n=args.n or 1, **options):
+                    print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text, flush=True)
+                continue
             pieces = decoder.stream(prompt, args.process, seed=args.seed, **options)
             for piece in pieces:
                 print(piece, end="", flush=True)
@@ -133,29 +133,13 @@ class Inspect(Command):
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
         from decodekit.bundle import open_bundle
+        from decodekit.inspection import describe
 
         bundle = open_bundle(args.model)
         if args.json:
             print(json.dumps(dict(bundle.manifest), indent=1, ensure_ascii=False))
             return 0
-        facts = {k: v for k, v in bundle.manifest.items() if k not in ("graph", "files", "parity", "made_by")}
-        cache = bundle.cache
-        sizes = {name: entry["size"] for name, entry in bundle.manifest["files"].items()}
-        cache_bytes = (
-            2 * cache.layers * cache.kv_heads * cache.head_dim * (2 if cache.dtype == "float16" else 4)
-        )
-        console.show_facts(
-            f"{bundle.name} ({bundle.path})",
-            {
-                **facts,
-                "cache": f"{cache.kind}, {cache.layers} layers, {cache.kv_heads} heads of {cache.head_dim}",
-                "cache per token": f"{cache_bytes:,} bytes",
-                "files": ", ".join(f"{name} {size:,} bytes" for name, size in sizes.items()),
-                "made by": bundle.manifest.get("made_by", "not said"),
-                "parity": bundle.manifest.get("parity", "not measured"),
-                "sha256": bundle.sha256,
-            },
-        )
+        console.show_facts(f"{bundle.name} ({bundle.path})", describe(bundle))
         return 0
 
 

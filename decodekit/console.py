@@ -19,6 +19,7 @@ _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+BAR = 10  # characters
 
 
 def show_error(error: DecodekitError) -> None:
@@ -64,6 +65,8 @@ def show_table(title: str, rows: Iterable[Mapping[str, str]]) -> None:
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Name and value, one a line."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(f"[dim]{escape(name)}[/dim]", escape(str(value)))
     _out.print(f"[bold]{escape(title)}[/bold]")
@@ -93,14 +96,14 @@ def _place_table(title: str, place: Place, chains: Sequence[str]) -> Table:
     table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, header_style="dim")
     table.add_column("candidate")
     table.add_column("model", justify="right")
-    table.add_column("")
+    table.add_column("", min_width=BAR)
     for chain in chains:
-        table.add_column(escape(chain), justify="right")
+        table.add_column(escape(chain), justify="right", overflow="fold")
     largest = max(c.probability for c in place.candidates)
     for c in place.candidates:
         kept = [f"{p:.0%}" if (p := c.under[chain]) else "[dim]·[/dim]" for chain in chains]
-        table.add_row(escape(repr(c.text)), f"{c.probability:.1%}", bar(c.probability / largest, 16), *kept)
-    table.add_row("[dim]kept of all[/dim]", "", "", *(f"[dim]{place.kept[chain]}[/dim]" for chain in chains))
+        table.add_row(escape(repr(c.text)), f"{c.probability:.1%}", bar(c.probability / largest, BAR), *kept)
+    table.add_row("[dim]kept[/dim]", "", "", *(f"[dim]{place.kept[chain]}[/dim]" for chain in chains))
     return table
 
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"chain", "completion"},
     {"text_stream"},
     {"decoder"},
-    {"comparison", "doctor"},
+    {"comparison", "doctor", "inspection"},
     {"console"},
     {"commands"},
     {"cli", "__init__"},

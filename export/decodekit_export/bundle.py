@@ -62,10 +62,11 @@ def export_bundle(
     """
     if cache not in GRAPHS:
         raise ExportError(f"cache must be one of {', '.join(map(repr, GRAPHS))}, got {cache!r}")
+    place = _free(Path(out))
     source = open_checkpoint(checkpoint)
-    name = _checked_name(name or source.path.resolve().name)
+    name = _checked_name(source.path.resolve().name if name is None else name)
 
-    with _whole_or_absent(Path(out)) as folder:
+    with _whole_or_absent(place) as folder:
         progress("load")
         model = source.load_model()
         shape, context_length = cache_shape(model), _context_length(model)
@@ -111,7 +112,7 @@ def export_bundle(
             "parity": parity.fields(),
         }
         write_manifest(folder, fields)
-    return open_bundle(Path(out))
+    return open_bundle(place)
 
 
 def _describe(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
@@ -185,13 +186,17 @@ def _checked_name(name: str) -> str:
     return name
 
 
-@contextlib.contextmanager
-def _whole_or_absent(place: Path) -> Iterator[Path]:
-    """A folder beside `place` to work in; it becomes `place` if the block ends well, else it goes."""
+def _free(place: Path) -> Path:
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ExportError(
             f"{place}: already exists and is not an empty folder; give another --out, or remove it"
         )
+    return place
+
+
+@contextlib.contextmanager
+def _whole_or_absent(place: Path) -> Iterator[Path]:
+    """A folder beside `place` to work in; it becomes `place` if the block ends well, else it goes."""
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = place.with_name(f".{place.name}.{os.getpid()}")
     folder.mkdir()

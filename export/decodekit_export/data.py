@@ -12,8 +12,9 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def load(path: Path, chat: Chat, reading: Reading) -> Dataset:
     rows: list[Row] = []
     pairs: set[bytes] = set()
     ignored: dict[str, None] = {}
-    for line, value in _first(lines, reading.limit):
+    for line, value in islice(lines, reading.limit):
         try:
             prompt, completion = _pair(value, reading)
             row = _render(line, prompt, completion, chat, reading, counts)
@@ -122,13 +123,6 @@ def load(path: Path, chat: Chat, reading: Reading) -> Dataset:
 
 class Fault(ValueError):
     """Why a row cannot be trained on, without its place."""
-
-
-def _first(lines: JsonLines, limit: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, item in enumerate(lines):
-        if number == limit:
-            return
-        yield item
 
 
 def _pair(value: dict[str, Any], reading: Reading) -> tuple[str | list[Message], str]:

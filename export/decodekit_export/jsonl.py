@@ -31,9 +31,10 @@ class DataError(DecodekitError, ValueError):
     exit_code = 2
 
     def __init__(self, problems: list[str]) -> None:
-        first, *others = problems
-        more = f" (and {len(others)} more bad rows)" if others else ""
-        super().__init__(first + more)
+        more = len(problems) - 1
+        rest = f" (and {more} more bad row{'s' * (more > 1)})" if more else ""
+        stopped = ", reading stopped there" if len(problems) >= MAX_PROBLEMS else ""
+        super().__init__(problems[0] + rest + stopped)
         self.problems = problems
 
 

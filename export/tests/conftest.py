@@ -82,25 +82,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[[str], Path]) -> Callable[..., Drawn]:
+def drawn(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[[str], Path]
+) -> Callable[..., Drawn]:
     """Graph of that architecture and cache kind. Do not write to it."""
 
     @cache
-    def draw(architecture: str, kind: str = "in_place") -> Drawn:
+    def draw(architecture: str, kind: str) -> Drawn:
         model = open_checkpoint(checkpoint(architecture)).load_model()
         shape = cache_shape(model)
         folder = tmp_path_factory.mktemp(f"{architecture.lower()}-{kind}")
         write(to_onnx(GRAPHS[kind](model, shape)), folder)
         return Drawn(folder / FILE, model, kind, shape)
 
-    return draw
+    return lambda architecture, kind="in_place": draw(architecture, kind)
 
 
 @pytest.fixture(scope="session")
 def new_checkpoint() -> Callable[..., Path]:
     """Write a checkpoint of that architecture to a folder, with changes to its configuration."""
 
-    def write_to(folder: Path, architecture: str = "Llama", template: str | None = CHATML, **changes: Any) -> Path:
+    def write_to(
+        folder: Path, architecture: str = "Llama", template: str | None = CHATML, **changes: Any
+    ) -> Path:
         save_checkpoint(folder, random_model(architecture, **changes), template)
         return folder
 
@@ -110,13 +114,15 @@ def new_checkpoint() -> Callable[..., Path]:
 def random_model(architecture: str, **changes: Any) -> PreTrainedModel:
     """Weights large enough that attention, positions and windows matter."""
     torch.manual_seed(0)
-    config = getattr(transformers, f"{architecture}Config")(
-        vocab_size=tokenizer().get_vocab_size(),
-        initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=2,
-        **ARCHITECTURES[architecture] | changes,
-    )
+    options = {
+        "vocab_size": tokenizer().get_vocab_size(),
+        "initializer_range": 0.3,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **ARCHITECTURES[architecture],
+        **changes,
+    }
+    config = getattr(transformers, f"{architecture}Config")(**options)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
 
@@ -124,7 +130,9 @@ def random_model(architecture: str, **changes: Any) -> PreTrainedModel:
 def save_checkpoint(folder: Path, model: PreTrainedModel, template: str | None) -> None:
     model.save_pretrained(folder)
     tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "chat_template": template}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "</s>", "chat_template": template})
+    )
 
 
 @cache
@@ -134,6 +142,8 @@ def tokenizer() -> tokenizers.Tokenizer:
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet
+    )
     made.train_from_iterator([Path(__file__).read_text()] * 2, trainer)
     return made

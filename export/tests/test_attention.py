@@ -60,14 +60,18 @@ def test_rows_of_any_length_attend_as_if_alone(past, tokens, window, softcap, se
     for row in range(rows):
         keys, values = present_key[row][:, mask[row]], present_value[row][:, mask[row]]
         for token in range(tokens):
-            seen = slice(0 if window is None else max(0, past[row] + token + 1 - window), past[row] + token + 1)
+            seen = slice(
+                0 if window is None else max(0, past[row] + token + 1 - window), past[row] + token + 1
+            )
             for head in range(HEADS):
                 group = head // (HEADS // KV_HEADS)
                 want = attend_to(query[row, head, token], keys[group, seen], values[group, seen], options)
                 assert torch.allclose(output[row, token, head], want, atol=1e-5)
 
 
-def attend_to(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: Options) -> torch.Tensor:
+def attend_to(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: Options
+) -> torch.Tensor:
     """Vaswani et al., 2017, equation 1, for one query; Gemma 2, 2024, section 2, for the soft cap."""
     scores = keys @ query * options.scale
     if options.softcap:

@@ -152,7 +152,12 @@ FAULTS = [
 
 @pytest.mark.parametrize(("architecture", "kind", "plant", "symptom"), FAULTS)
 def test_a_planted_fault_is_refused(
-    drawn, tmp_path: Path, architecture: str, kind: str, plant: Callable[[onnx.ModelProto], None], symptom: str
+    drawn,
+    tmp_path: Path,
+    architecture: str,
+    kind: str,
+    plant: Callable[[onnx.ModelProto], None],
+    symptom: str,
 ):
     graph = drawn(architecture, kind)
     model = onnx.load(graph.path)

@@ -11,6 +11,7 @@ from decodekit_export.storage import store_in_halves
 from decodekit_export.to_onnx import FILE, write
 
 HALVES = {"float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+ONLY = {"float16": 1 + 2.0**-10, "bfloat16": 2.0**-100}  # what the other cannot express
 
 
 def rounded(drawn, half: str) -> onnx_ir.Model:
@@ -20,7 +21,9 @@ def rounded(drawn, half: str) -> onnx_ir.Model:
     for name, value in model.graph.initializers.items():
         weight = value.const_value.numpy()
         if weight.dtype == np.float32 and weight.size >= 1024:
-            value.const_value = onnx_ir.tensor(weight.astype(dtype).astype(np.float32), name=name)
+            weight = weight.astype(dtype).astype(np.float32)
+            weight.flat[0] = ONLY[half]
+            value.const_value = onnx_ir.tensor(weight, name=name)
     return model
 
 
@@ -70,10 +73,9 @@ def test_minus_zero_stays_minus_zero():
 
 def model_of(*weights: np.ndarray) -> onnx_ir.Model:
     """A graph that adds its weights up."""
-    values = [
-        onnx_ir.Value(name=f"w{i}", const_value=onnx_ir.tensor(w, name=f"w{i}"), type=onnx_ir.TensorType(onnx_ir.DataType.FLOAT))
-        for i, w in enumerate(weights)
-    ]
+    kind = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+    tensors = [onnx_ir.tensor(weight, name=f"w{i}") for i, weight in enumerate(weights)]
+    values = [onnx_ir.Value(name=t.name, type=kind, const_value=t) for t in tensors]
     total = onnx_ir.node("Sum", values)
     graph = onnx_ir.Graph([], total.outputs, nodes=[total], initializers=values, opset_imports={"": 20})
     return onnx_ir.Model(graph, ir_version=10)

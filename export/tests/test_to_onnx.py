@@ -92,6 +92,7 @@ def test_large_weights_go_to_exactly_one_data_file(drawn, tmp_path):
     write(onnx_ir.load(graph.path), tmp_path, one_file=1000)
     assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, DATA]
     inside, beside = (
-        InPlaceRows(open_session(path), graph.shape, 1, 8).feed([[5, 6, 7]]) for path in (graph.path, tmp_path / FILE)
+        InPlaceRows(open_session(path), graph.shape, 1, 8).feed([[5, 6, 7]])
+        for path in (graph.path, tmp_path / FILE)
     )
     assert (inside == beside).all()

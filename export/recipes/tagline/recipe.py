@@ -33,8 +33,8 @@ NAME = "tagline"
 LICENSE = "Apache-2.0. Trained from scratch on text that export/recipes/tagline generates."
 DEMO_ROWS = 3500
 
-FULL = Settings(epochs=20, batch_size=64, learning_rate=3e-3, warmup=0.02, weight_decay=0.05)
-EARLY = Settings(epochs=0.75, batch_size=64, learning_rate=3e-3, warmup=0.1, weight_decay=0.05)
+FULL = Settings(epochs=18, batch_size=64, learning_rate=3e-3, warmup=0.02, weight_decay=0.05)
+EARLY = Settings(epochs=3, batch_size=64, learning_rate=3e-3, warmup=0.1, weight_decay=0.05)
 DEMO = Settings(epochs=20, max_seconds=80, batch_size=32, learning_rate=1e-3, warmup=0.05, weight_decay=0.01)
 
 

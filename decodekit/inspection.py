@@ -1,0 +1,52 @@
+"""An inspection: what a bundle says of itself, in words for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from decodekit.bundle import Bundle
+from decodekit.tokenizer import Tokenizer
+
+
+def describe(bundle: Bundle) -> dict[str, str]:
+    """Facts by name."""
+    manifest, tokenizer = bundle.manifest, Tokenizer(bundle.tokenizer)
+    facts = {
+        "architecture": manifest.get("architecture", "not said"),
+        "parameters": f"{manifest['parameters']:,}" if "parameters" in manifest else "not said",
+        "weights": f"{manifest.get('dtype', 'not said')}, stored as {manifest.get('storage', 'they are')}",
+        "vocabulary": f"{bundle.vocabulary:,}, of which the tokenizer has {tokenizer.size:,}",
+        "context": f"{bundle.context_length:,} tokens",
+        "cache": _cache(bundle),
+        "stop tokens": ", ".join(f"{tokenizer.token(i)} ({i})" for i in sorted(bundle.stop_ids)) or "none",
+        "chat template": manifest.get("chat_template") or "none: a prompt is continued as it is",
+        "licence": (manifest.get("license") or "not said").strip().partition("\n")[0],
+        "parity": _parity(manifest.get("parity")),
+        "made by": ", ".join(f"{name} {version}" for name, version in manifest.get("made_by", {}).items()),
+    }
+    for name, entry in manifest["files"].items():
+        facts[name] = f"{entry['size']:,} bytes, sha256 {entry['sha256'][:16]}..."
+    return facts | {"bundle": f"sha256 {bundle.sha256}"}
+
+
+def _cache(bundle: Bundle) -> str:
+    spec = bundle.cache
+    size = 2 * spec.layers * spec.kv_heads * spec.head_dim * np.dtype(spec.dtype).itemsize
+    return (
+        f"{spec.kind}, {spec.layers} layers, {spec.kv_heads} heads of {spec.head_dim}; "
+        f"{size:,} bytes a token, {size * bundle.context_length / 2**20:,.1f} MiB for a full context"
+    )
+
+
+def _parity(measured: Mapping[str, Any] | None) -> str:
+    if not measured:
+        return "not measured"
+    logits = max(measured["logits"].values())
+    return (
+        f"logits within {logits:.1e} of PyTorch (allowed: {measured['bars']['logits']:.0e}), "
+        f"{measured['tokens']:,} greedy tokens after {measured['prompts']} prompts, "
+        f"equal but for {len(measured['near_ties'])} near ties"
+    )

@@ -1,0 +1,69 @@
+"""A real pretrained model: stories260K by Andrej Karpathy, trained on TinyStories."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import decodekit
+from decodekit.bundle import Bundle
+from decodekit_export.bundle import export_bundle
+from decodekit_export.checkpoint import open_checkpoint
+
+SHARED = Path(os.environ.get("DECODEKIT_SHARED", Path(__file__).parents[3] / "shared"))
+STORIES = SHARED / "models" / "stories260k"
+
+pytestmark = pytest.mark.skipif(
+    not STORIES.is_dir(),
+    reason="no models/stories260k under DECODEKIT_SHARED or in ../shared of the repository",
+)
+
+PROMPT = "Once upon a time, there was a little girl"
+CONTINUATION = (
+    " named Lily. She loved to play outside in the park. One day, she saw a big, red ball. "
+    "She wanted to play with it, but it was too high."
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    return export_bundle(STORIES, tmp_path_factory.mktemp("bundles") / "stories")
+
+
+def test_the_graph_is_the_model(bundle):
+    parity = bundle.manifest["parity"]
+    assert parity["passed"] and parity["tokens"] == 1600
+    assert max(parity["logits"].values()) < 1e-4  # at logits up to 22
+    assert bundle.manifest["stop_ids"] == [2]
+
+
+def test_the_published_story_is_told_word_for_word(bundle):
+    decoder = decodekit.load(bundle.path)
+    assert decoder.generate(PROMPT, max_new_tokens=60).text.startswith(CONTINUATION)
+
+
+def test_greedy_tokens_are_those_of_transformers(bundle, answers):
+    decoder = decodekit.load(bundle.path)
+    for prompt, want in answers:
+        assert list(decoder.generate(prompt, max_new_tokens=64).ids) == want
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[tuple[list[int], list[int]]]:
+    """50 prompts in the words of the story, and transformers' greedy 64 tokens after each."""
+    source = open_checkpoint(STORIES)
+    model, words, random = source.load_model(), (PROMPT + CONTINUATION).split(), np.random.default_rng(0)
+    pairs = []
+    for _ in range(50):
+        start, length = int(random.integers(len(words) - 10)), int(random.integers(1, 10))
+        prompt = [1, *source.tokenizer.encode(" ".join(words[start : start + length]))]
+        given = torch.tensor([prompt])
+        told = model.generate(
+            given, attention_mask=torch.ones_like(given), max_new_tokens=64, do_sample=False
+        )
+        pairs.append((prompt, told[0, len(prompt) :].tolist()))
+    return pairs
