@@ -165,9 +165,12 @@ def _read(path: Path) -> str:
 
 def _parse(path: Path, text: str) -> tokenizers.Tokenizer:
     try:
-        return tokenizers.Tokenizer.from_str(text)
+        tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as exc:  # the library raises bare Exception
         raise TokenizerError(f"{path}: not a tokenizer.json ({exc})") from exc
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _valid(text: str) -> str:

@@ -138,14 +138,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 def _weights(folder: Path) -> tuple[Path, ...]:
     index = folder / "model.safetensors.index.json"
-    names = {"model.safetensors"}
+    names: list[Any] = ["model.safetensors"]
     if index.is_file():
         listed = _read_json(index).get("weight_map")
-        names = set(listed.values()) if isinstance(listed, dict) else set()
+        names = [*listed.values()] if isinstance(listed, dict) else []
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name):
             raise CheckpointError(f"{index}: weight file {name!r} is not a plain file name")
-    files = tuple(folder / name for name in sorted(names))
+    files = tuple(folder / name for name in sorted(set(names)))
     missing = [file.name for file in files if not file.is_file()]
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     if missing and pickles:

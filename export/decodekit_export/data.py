@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from decodekit.chat import Chat, Message
+from decodekit.chat import Chat, Message, Rendered
 from decodekit.errors import DecodekitError
 from decodekit_export.jsonl import JsonLines, Problems
 
@@ -91,18 +91,20 @@ def load(path: Path, chat: Chat, reading: Reading) -> Dataset:
     counts = Counts()
     rows: list[Row] = []
     pairs: set[bytes] = set()
-    ignored: dict[str, None] = {}
+    ignored: set[str] = set()
     for line, value in islice(lines, reading.limit):
         try:
             prompt, completion = _pair(value, reading)
-            row = _render(line, prompt, completion, chat, reading, counts)
+            rendered = _render(prompt, completion, chat)
+            row = _fit(line, rendered, reading)
         except (Fault, DecodekitError) as exc:
             problems.add(line, str(exc))
             continue
         if row is None:
             counts.dropped += 1
             continue
-        ignored |= dict.fromkeys(value.keys() - {reading.prompt_key, reading.completion_key})
+        counts.truncated += len(row.ids) < len(rendered.ids)
+        ignored |= value.keys() - {reading.prompt_key, reading.completion_key}
         text = json.dumps([prompt, completion], ensure_ascii=False)
         counts.with_control_characters += bool(_CONTROL.search(text))
         pair = hashlib.blake2b(text.encode(), digest_size=16).digest()
@@ -158,9 +160,7 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def _render(
-    line: int, prompt: str | list[Message], completion: str, chat: Chat, reading: Reading, counts: Counts
-) -> Row | None:
+def _render(prompt: str | list[Message], completion: str, chat: Chat) -> Rendered:
     rendered = chat.pair(prompt, completion)
     trained = sum(rendered.mask)
     if not trained:
@@ -169,13 +169,18 @@ def _render(
     assert rendered.mask == (False,) * asked + (True,) * trained
     if not asked:
         raise Fault("no token comes before the completion; the first one cannot be predicted, give a prompt")
+    return rendered
 
+
+def _fit(line: int, rendered: Rendered, reading: Reading) -> Row | None:
+    """The row within the window, or None if it is to be dropped."""
+    trained = sum(rendered.mask)
     surplus = len(rendered.ids) - reading.max_length
     if surplus <= 0:
         return Row(line, rendered.ids, rendered.mask)
     if reading.window == "drop":
         return None
-    if surplus >= asked:
+    if trained >= reading.max_length:
         raise Fault(
             f"the completion alone has {trained} tokens, which leaves no room for a prompt in "
             f"{reading.max_length}; shorten it, or drop such rows with --window drop"
@@ -185,5 +190,4 @@ def _render(
             f"{len(rendered.ids)} tokens do not fit the window of {reading.max_length}; "
             "choose what goes with --window left_prompt or drop"
         )
-    counts.truncated += 1
     return Row(line, rendered.ids[surplus:], rendered.mask[surplus:])

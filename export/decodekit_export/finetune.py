@@ -72,6 +72,7 @@ def finetune(
     out  a folder that does not exist, or is empty
     """
     display = display or Display()
+    out = out.absolute()
     check_target(out)
     start = open_pretrained(base)
     reading = _reading(settings, start.context_length)
@@ -211,7 +212,7 @@ def _trainer(
 
 
 def _thinned(history: Sequence[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
-    points = [(entry["step"], round(entry["loss"], 4)) for entry in history if "loss" in entry]
+    points = [(entry["step"], round(entry["loss"], 7)) for entry in history if "loss" in entry]
     every = -(-len(points) // POINTS) or 1
     return tuple(points[every - 1 :: every])
 

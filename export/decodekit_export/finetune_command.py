@@ -70,7 +70,8 @@ class Finetune(Command):
 
         display = Display()
         try:
-            report = finetune(args.base, args.data, args.out, settings, display=display)
+            with display.noting_warnings():
+                report = finetune(args.base, args.data, args.out, settings, display=display)
         except DataError as error:
             if len(error.problems) > 1:
                 print("\n".join(error.problems), file=sys.stderr)

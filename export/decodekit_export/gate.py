@@ -42,9 +42,11 @@ def check_parity(
 
     kind, shape     of the graph's cache
     context_length  the most tokens a sequence may have, >= 64
-    prompts         number of random greedy prompts, of 1 to 40 tokens
+    prompts         number of random greedy prompts, of 1 to 40 tokens, >= 1
     texts           ids of further greedy prompts
     """
+    if prompts < 1:
+        raise ExportError(f"prompts must be >= 1, got {prompts}")
     if context_length < 2 * STEPS:
         raise ExportError(
             f"context length must be >= {2 * STEPS} to check {STEPS} steps, got {context_length}"

@@ -8,6 +8,7 @@ line is printed at every tenth of the run.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,14 @@ class Display:
 
     def note(self, text: str) -> None:
         self._console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+
+    @contextmanager
+    def noting_warnings(self) -> Iterator[None]:
+        """Warnings inside the block are notes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *_: self.note(f"warning: {message}")
+            yield
 
     def bar(self) -> Bar:
         return Bar(self._console)

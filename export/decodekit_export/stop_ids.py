@@ -30,8 +30,8 @@ def stop_ids(checkpoint: Checkpoint, vocabulary: int, *, allow_no_eos: bool = Fa
         )
     if not found and not allow_no_eos:
         raise CheckpointError(
-            f"{checkpoint.path}: tokenizer, generation configuration and chat template name no token that ends "
-            "a text; set eos_token_id in generation_config.json, or pass --allow-no-eos"
+            f"{checkpoint.path}: tokenizer, generation configuration and chat template name no token that "
+            "ends a text; set eos_token_id in generation_config.json, or pass --allow-no-eos"
         )
     return sorted(found)
 

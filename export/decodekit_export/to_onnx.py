@@ -34,10 +34,16 @@ KNOWN = (
     "GPT-BigCode, GPT-NeoX, Granite, Helium, Llama, Mistral, Nemotron, OLMo 2, OLMo 3, OPT, Phi, Phi-3, "
     "Qwen2, Qwen3, Seed-OSS, SmolLM3, StableLM, StarCoder2"
 )
+KNOWN_TO_WORK = f"known to work: {KNOWN}"
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def to_onnx(graph: Graph) -> onnx_ir.Model:
     """Trace `graph` into an ONNX model with the names and axes that it declares."""
+    if any(getattr(graph.model.config, key, None) for key in EXPERTS):
+        raise ExportError(
+            f"{type(graph.model).__name__}: a mixture of experts cannot be exported; {KNOWN_TO_WORK}"
+        )
     graph.eval()
     model = _trace(graph)
     _tidy(model)
@@ -77,7 +83,7 @@ def _trace(graph: Graph) -> onnx_ir.Model:
             )
     except Exception as exc:  # torch.onnx wraps whatever the model raised
         raise ExportError(
-            f"{type(graph.model).__name__}: cannot be traced: {_root(exc)}; known to work: {KNOWN}"
+            f"{type(graph.model).__name__}: cannot be traced: {_root(exc)}; {KNOWN_TO_WORK}"
         ) from exc
     assert program is not None
     return program.model
@@ -93,7 +99,9 @@ def _dynamic(given: Input) -> dict[int, Any]:
 def _tidy(model: onnx_ir.Model) -> None:
     common.InlinePass()(model)
     _name_weights(model.graph)
-    onnxscript.optimizer.fold_constants(model, input_size_limit=2**62, output_size_limit=2**62)
+    onnxscript.optimizer.fold_constants(
+        model, input_size_limit=2**62, output_size_limit=2**62, should_fold=_unless_shared
+    )
     _divide_by_roots(model.graph)
     Sequential(
         common.RemoveUnusedNodesPass(),
@@ -115,6 +123,13 @@ def _name_weights(graph: onnx_ir.Graph) -> None:
         for node, _ in value.uses():
             if node.op_type == "Transpose":
                 node.outputs[0].name = f"{value.name}.T"
+
+
+def _unless_shared(node: onnx_ir.Node) -> bool | None:
+    """A tied embedding, transposed for the logits, would be stored twice: onnxruntime can transpose it."""
+    weight = node.inputs[0] if node.op_type == "Transpose" else None
+    shared = weight is not None and weight.is_initializer() and len(weight.uses()) > 1
+    return False if shared else None
 
 
 def _divide_by_roots(graph: onnx_ir.Graph) -> None:

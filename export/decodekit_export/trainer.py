@@ -44,17 +44,19 @@ class CompletionTrainer(transformers.Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def rate(step: int) -> float:
-            return learning_rate(max(step / num_training_steps, self.clock.share), self._warmup)
+            share = (step + 0.5) / num_training_steps  # its middle: no step has a rate of 0
+            return learning_rate(max(share, self.clock.share), self._warmup)
 
         optimizer = optimizer or self.optimizer
-        # The first step would have a rate of 0 and do nothing: it takes that of the second.
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step) or rate(1))
+        assert optimizer is not None
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         lines = inputs.pop("lines")
         self.tokens += int(inputs["attention_mask"].sum())
-        self._bar.show(self.tokens, max(self.state.global_step / self.state.max_steps, self.clock.share))
+        share = (self.state.global_step + 1) / self.state.max_steps
+        self._bar.show(self.tokens, max(share, self.clock.share))
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             rows = ", ".join(map(str, lines[:8])) + (", ..." if len(lines) > 8 else "")
@@ -66,15 +68,15 @@ class CompletionTrainer(transformers.Trainer):
 
 
 class Clock(transformers.TrainerCallback):
-    """Ends training after `max_seconds` of steps; None never does."""
+    """Ends training after `max_seconds` of steps; None never does.
+
+    seconds  from the start of the first step to the end of the last
+    """
 
     def __init__(self, max_seconds: float | None) -> None:
         self._max_seconds = max_seconds
         self._began: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return 0.0 if self._began is None else time.monotonic() - self._began
+        self.seconds = 0.0
 
     @property
     def share(self) -> float:
@@ -86,6 +88,8 @@ class Clock(transformers.TrainerCallback):
             self._began = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self._began is not None
+        self.seconds = time.monotonic() - self._began
         if self.share >= 1.0:
             control.should_training_stop = True
 

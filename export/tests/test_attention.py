@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decodekit_export.attention import Options, concatenating
@@ -29,7 +29,7 @@ def test_a_query_sees_its_own_key_and_those_before():
     assert torch.equal(key, ones) and torch.equal(value, values)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     past=st.lists(st.integers(0, 9), min_size=1, max_size=3),
     tokens=st.integers(1, 4),

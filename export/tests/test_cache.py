@@ -55,6 +55,12 @@ def test_attention_that_bypasses_the_interface_is_refused_with_what_works():
         to_onnx(InPlaceGraph(model, cache_shape(model)))
 
 
+def test_a_mixture_of_experts_is_refused():
+    model = build("Mixtral", vocab_size=97, hidden_size=32, num_hidden_layers=1, num_local_experts=2)
+    with pytest.raises(ExportError, match=r"MixtralForCausalLM: a mixture of experts cannot be exported"):
+        to_onnx(InPlaceGraph(model, CacheShape(layers=1, kv_heads=8, head_dim=8)))
+
+
 def test_a_head_size_that_the_operator_cannot_have_names_the_other_cache_kind():
     with pytest.raises(ExportError, match=r"multiple of 8 for an in-place cache, got 12; .*concatenating"):
         InPlaceGraph(torch.nn.Identity(), CacheShape(layers=1, kv_heads=1, head_dim=12))

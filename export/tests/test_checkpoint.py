@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import decodekit_export.checkpoint
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.errors import CheckpointError
 
@@ -67,6 +70,15 @@ def test_loading_opens_no_socket_and_runs_no_foreign_code(folder):
     assert opened == []
 
 
+def test_an_environment_in_which_a_checkpoint_could_run_code_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(decodekit_export.checkpoint.transformers, "__version__", "4.57.6")
+    kernels = types.ModuleType("kernels")
+    kernels.__spec__ = importlib.machinery.ModuleSpec("kernels", None)
+    monkeypatch.setitem(sys.modules, "kernels", kernels)
+    with pytest.raises(CheckpointError, match=r"CVE-2026-4372.*transformers>=5.3.*uninstall kernels"):
+        open_checkpoint(folder)
+
+
 def test_pickled_weights_are_refused_with_the_way_out(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"only pickled weights \(pytorch_model.bin\).*save_pretrained"):
@@ -80,7 +92,7 @@ def test_missing_weights_are_named(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["../other.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", 7]
+    "name", ["../other.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", 7, ["a"]]
 )
 def test_an_index_cannot_point_out_of_the_folder(folder, name):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))

@@ -54,7 +54,10 @@ def byte_fallback(corpus: list[str], *, begin: bool = False):
     letters = sorted(set("".join(corpus)) - {" "})
     tokens = [*MARKS, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters]
     model = models.BPE(
-        vocab={token: id for id, token in enumerate(tokens)}, merges=[], byte_fallback=True, unk_token="<0x00>"
+        vocab={token: id for id, token in enumerate(tokens)},
+        merges=[],
+        byte_fallback=True,
+        unk_token="<0x00>",
     )
     made = tokenizers.Tokenizer(model)
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -67,7 +70,9 @@ def byte_fallback(corpus: list[str], *, begin: bool = False):
     return made
 
 
-def chat_of(made: tokenizers.Tokenizer, folder: Path, template: str | None = TEMPLATE) -> tuple[Tokenizer, Chat]:
+def chat_of(
+    made: tokenizers.Tokenizer, folder: Path, template: str | None = TEMPLATE
+) -> tuple[Tokenizer, Chat]:
     made.save(str(folder / "tokenizer.json"))
     tokenizer = Tokenizer(folder / "tokenizer.json")
     return tokenizer, Chat(tokenizer, template, tokenizer.id(END))
@@ -111,7 +116,9 @@ def test_trained_are_the_completion_and_its_stop_token(read, rendering):
     assert row.mask == (False,) * 5 + (True,) * 3
 
 
-CORPORA = st.lists(st.text(st.characters(codec="ascii", categories=["L", "Zs"]), min_size=1), min_size=1, max_size=5)
+CORPORA = st.lists(
+    st.text(st.characters(codec="ascii", categories=["L", "Zs"]), min_size=1), min_size=1, max_size=5
+)
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="▁"), max_size=20)
 TEXTS = st.lists(PLAIN | st.sampled_from([*MARKS, " ", "\n", "é", "猫"]), max_size=4).map("".join)
 PIECES = st.sampled_from(["<|user|>", "<|assistant|>", "\n", " ", "### ", "Q: "])
@@ -321,7 +328,9 @@ def test_pairs_that_two_files_share_are_counted(read):
 
 
 def test_a_long_row_is_an_error_by_default(read):
-    with pytest.raises(DataError, match="train.jsonl:2: 12 tokens do not fit the window of 8; choose what goes"):
+    with pytest.raises(
+        DataError, match="train.jsonl:2: 12 tokens do not fit the window of 8; choose what goes"
+    ):
         read(pair("a", "b"), pair("b b b b b b b", "b"), max_length=8)
 
 
@@ -344,7 +353,8 @@ def test_a_completion_that_does_not_fit_is_never_cut(read):
 
 
 @pytest.mark.skipif(
-    not GSM8K.is_file(), reason="no data/gsm8k-train.jsonl under DECODEKIT_SHARED or in ../shared of the repository"
+    not GSM8K.is_file(),
+    reason="no data/gsm8k-train.jsonl under DECODEKIT_SHARED or in ../shared of the repository",
 )
 def test_real_questions_and_answers_are_read_whole(rendering):
     tokenizer, chat = rendering

@@ -62,6 +62,11 @@ def test_a_text_is_compared_next_to_the_random_prompts(drawn):
     assert (parity.prompts, parity.tokens) == (2, 64)
 
 
+def test_without_a_prompt_nothing_is_proved(drawn):
+    with pytest.raises(ExportError, match=r"prompts must be >= 1, got 0"):
+        check(drawn("Llama"), prompts=0)
+
+
 def test_a_context_too_short_to_check_is_refused(drawn):
     with pytest.raises(ExportError, match=r"context length must be >= 64 to check 32 steps, got 63"):
         check(drawn("Llama"), context_length=63)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decodekit_export.safe_config import safe_config
@@ -67,6 +67,7 @@ json_values = st.recursive(
 keys = st.sampled_from(["auto_map", "_x", "trust_remote_code", "kernels", "a", "hidden_size"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.dictionaries(keys, json_values))
 def test_no_acting_key_and_no_place_survives(config):
     def check(value):

@@ -62,6 +62,11 @@ def test_weights_are_called_as_in_the_checkpoint(drawn):
     assert {"model.embed_tokens.weight", "model.layers.1.mlp.down_proj.weight.T"} <= weights
 
 
+def test_a_tied_embedding_is_stored_once(drawn):
+    weights = onnx.load(drawn("Qwen2").path).graph.initializer
+    assert [i.name for i in weights if 300 in i.dims] == ["lm_head.weight"]
+
+
 def test_only_operators_of_two_domains_are_used(drawn):
     model = onnx.load(drawn("Gemma2").path)
     assert {node.domain for node in model.graph.node} == {"", "com.microsoft"}

@@ -15,7 +15,14 @@ import quality
 from decodekit.bundle import EMBEDDED, open_bundle
 
 HERE = Path(__file__).parent
-MODELS = ("early", "demo", "full")  # the early checkpoint, the demo's result, the embedded model
+MODELS = {  # and the runs that made them
+    "early": ("early-trained",),
+    "demo": ("demo",),
+    "full": ("full-trained", "more-trained"),
+}
+NAMES = {"early": "early checkpoint", "demo": "after the demo", "full": "embedded model"}
+TESTS = {"heldout": "held-out", "demo_test": "food and drink"}
+COUNTS = ("answers", "ended", "empty", "fitting", "control", "distinct", "novel")
 BEGIN, END = "<!-- measured quality: filled in by the recipe -->", "<!-- end of measured quality -->"
 SAMPLES = 10  # the first of the held-out file
 
@@ -24,26 +31,39 @@ Json = dict[str, Any]
 
 def measure(work: Path) -> Json:
     """Training and held-out quality of each model in the work folder of the recipe."""
-    training = {row["completion"] for row in read_rows(work / "pairs/train.jsonl")}
     figures: Json = {}
-    for model in MODELS:
-        trained = work / (model if model == "demo" else f"{model}-trained")
-        run = json.loads((trained / "run.json").read_text(encoding="utf-8"))
+    for model, stages in MODELS.items():
+        runs = [json.loads((work / stage / "run.json").read_text(encoding="utf-8")) for stage in stages]
+        files = {"pairs/train.jsonl", *map(_data, runs)}  # every model has seen the first
+        trained = {row["completion"] for file in files for row in read_rows(work / file)}
         answers = read_rows(work / f"{model}-answers.jsonl")
-        report = quality.report(answers, training)
         bundle = open_bundle(work / f"{model}-bundle")
         figures[model] = {
-            "parameters": run["parameters"],
+            "parameters": runs[-1]["parameters"],
             "bundle_bytes": sum(entry["size"] for entry in bundle.manifest["files"].values()),
-            "training": {
-                "rows": run["counts"]["rows"],
-                "trained_tokens": run["counts"]["trained_tokens"],
-                **{key: run[key] for key in ("steps", "epochs", "seconds", "valid_before", "valid_after")},
-            },
-            "quality": asdict(report) | {"novel": report.answers - report.copies, "passed": report.passed},
+            "training": [_training_of(run) for run in runs],
+            "heldout": _judge(answers, trained),
+            "demo_test": _judge(read_rows(work / f"{model}-demo-answers.jsonl"), trained),
             "samples": [{key: row[key] for key in ("prompt", "completion")} for row in answers[:SAMPLES]],
         }
-    return figures | {"versions": run["versions"]}
+    return figures | {"versions": runs[-1]["versions"]}
+
+
+def _data(run: Json) -> str:
+    """The file a run was trained on, within the work folder."""
+    name = Path(run["data"]).name
+    return f"pairs/{name}" if name == "train.jsonl" else name
+
+
+def _training_of(run: Json) -> Json:
+    counts = {key: run["counts"][key] for key in ("rows", "trained_tokens")}
+    keys = ("steps", "epochs", "seconds", "tokens_per_second", "valid_before", "valid_after")
+    return {"data": _data(run)} | counts | {key: run[key] for key in keys}
+
+
+def _judge(answers: list[Json], training: set[str]) -> Json:
+    report = quality.report(answers, training)
+    return asdict(report) | {"novel": report.answers - report.copies, "passed": report.passed}
 
 
 def publish(work: Path, figures: Json) -> None:
@@ -63,14 +83,24 @@ def section(figures: Json) -> str:
     lines = [
         "## What was measured",
         "",
-        f"{full['parameters']:,} parameters; the bundle has {full['bundle_bytes']:,} bytes. Greedy answers",
-        "to the 100 held-out prompts, through the bundle:",
+        f"The model has {full['parameters']:,} parameters, its bundle {full['bundle_bytes']:,} bytes. It is",
+        "trained on the training file, then on many more pairs of the same combinations, since the file",
+        "alone is learnt by heart. The early checkpoint has seen the file for a short while.",
         "",
-        "| | early checkpoint | after the demo's fine-tuning | embedded model |",
-        "|---|---|---|---|",
-        *(f"| {name} | {' | '.join(cell(figures[m]) for m in MODELS)} |" for name, cell in ROWS.items()),
+        "| Model | Trained on | Passes | Steps | Seconds | Loss before | Loss after |",
+        "|---|---|---|---|---|---|---|",
+        *(_training_row(NAMES[m], run) for m in MODELS for run in figures[m]["training"]),
         "",
-        f"The first {SAMPLES} answers of the embedded model, in the order of the file:",
+        "Losses are nats per trained token of `valid.jsonl`; for the demo, of its own test. The demo",
+        "fine-tunes the early checkpoint on the pairs of food and drink alone, and forgets other kinds over",
+        "it. Its test is what the validation and the held-out file ask about food and drink. All answers",
+        "are greedy, and come through the bundle. A novel answer stands in no file of the model's training.",
+        "",
+        "| Asked | Model | " + " | ".join(COUNTS) + " |",
+        "|---" * (len(COUNTS) + 2) + "|",
+        *(_quality_row(asked, NAMES[m], figures[m][key]) for key, asked in TESTS.items() for m in MODELS),
+        "",
+        f"The first {SAMPLES} answers of the embedded model, in the order of the held-out file:",
         "",
         "| Prompt | Answer |",
         "|---|---|",
@@ -79,21 +109,16 @@ def section(figures: Json) -> str:
     return "\n".join(lines)
 
 
-def _training(key: str, form: str) -> Any:
-    return lambda figures: format(figures["training"][key], form)
+def _training_row(model: str, run: Json) -> str:
+    losses = f"{run['valid_before']:.3f} | {run['valid_after']:.3f}"
+    return (
+        f"| {model} | {run['data']}, {run['rows']:,} rows | {run['epochs']:.3g} | {run['steps']:,} "
+        f"| {run['seconds']:,.0f} | {losses} |"
+    )
 
 
-def _quality(key: str) -> Any:
-    return lambda figures: str(figures["quality"][key])
-
-
-ROWS = {
-    "steps": _training("steps", ","),
-    "passes over its rows": _training("epochs", ".3g"),
-    "seconds of training": _training("seconds", ".0f"),
-    "loss on valid.jsonl, nats per trained token": _training("valid_after", ".3f"),
-    **{name: _quality(name) for name in ("ended", "empty", "fitting", "control", "distinct", "novel")},
-}
+def _quality_row(asked: str, model: str, counts: Json) -> str:
+    return f"| {asked} | {model} | " + " | ".join(str(counts[name]) for name in COUNTS) + " |"
 
 
 def with_section(readme: str, text: str) -> str:

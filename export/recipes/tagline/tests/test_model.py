@@ -44,7 +44,7 @@ def test_the_embedded_model_meets_every_bar_on_prompts_it_never_saw(recipe, answ
 def test_the_measured_figures_in_the_repository_are_those_of_the_embedded_model(recipe, answers, split):
     import quality
 
-    measured = json.loads((recipe / "measured.json").read_text())["quality"]
+    measured = json.loads((recipe / "measured.json").read_text())["full"]["heldout"]
     report = quality.report(answers, {row.completion for row in split.train})
     assert {name: getattr(report, name) for name in ("answers", "ended", "empty", "fitting", "distinct")} == {
         name: measured[name] for name in ("answers", "ended", "empty", "fitting", "distinct")

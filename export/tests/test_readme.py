@@ -1,0 +1,33 @@
+"""What the README shows, runs; what it lists, is listed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from decodekit_export.commands import Export
+from decodekit_export.to_onnx import KNOWN
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_python_example_runs(checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("my-checkpoint").symlink_to(checkpoint("GPT2"))
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    assert "'ragged steps': " in capsys.readouterr().out
+    assert Path("my-bundle/decodekit.json").is_file()
+
+
+def test_the_architectures_are_those_that_an_error_names():
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"{KNOWN}." in text
+
+
+def test_every_option_is_explained():
+    parser = argparse.ArgumentParser()
+    Export().add_arguments(parser)
+    options = set(re.findall(r"--[a-z-]+", parser.format_help())) - {"--help"}
+    assert options <= set(re.findall(r"--[a-z-]+", README.read_text(encoding="utf-8")))
