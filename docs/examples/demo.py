@@ -3,7 +3,7 @@ The whole path on one screen: fine-tune, export, decode with several strategies.
 
     make demo        or, in an environment that has everything:  python docs/examples/demo.py
 
-An early checkpoint of the embedded model is fine-tuned on a bundled file of pairs, exported
+An early checkpoint of the embedded model is fine-tuned on bundled pairs about food and drink, exported
 to a checked bundle in build/demo, and asked the same question with five strategies, one of
 them from an installed plugin. Each step prints the command that does it.
 """
@@ -22,7 +22,7 @@ DECODEKIT = Path(sys.executable).parent / "decodekit"
 
 PROMPT = "Give me a tagline for a new coffee shop."
 CHAINS = ["greedy", "top_k=3", "top_p=0.8", "min_p=0.2", "mirostat.tau=1.5"]
-SECONDS = 80  # of training
+TRAINING = ["--epochs", 20, "--max-seconds", 80, "--batch-size", 32, "--learning-rate", 3e-3]
 
 
 def run(*words: object) -> None:
