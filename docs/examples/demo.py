@@ -40,15 +40,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     run("export", RECIPE / "checkpoint", "--out", OUT / "before", "--name", "before")
-    run(
-        "finetune",
-        RECIPE / "checkpoint",
-        RECIPE / "demo.jsonl",
-        "--out",
-        OUT / "tuned",
-        "--max-seconds",
-        SECONDS,
-    )
+    run("finetune", RECIPE / "checkpoint", RECIPE / "demo.jsonl", "--out", OUT / "tuned", *TRAINING)
     run("export", OUT / "tuned", "--out", OUT / "bundle", "--name", "tuned")
     print("\nBefore fine-tuning:")
     run("generate", OUT / "before", PROMPT)
