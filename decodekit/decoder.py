@@ -76,6 +76,11 @@ class Decoder:
         self.bundle = bundle
         self.plugins = plugins
         self.chat = Chat(tokenizer, bundle.chat_template, min(bundle.stop_ids, default=None))
+        self._origin = {  # of every recipe
+            "bundle": bundle.name,
+            "bundle_sha256": bundle.sha256,
+            "decodekit": metadata.version("decodekit"),
+        }
 
     @overload
     def generate(
@@ -162,13 +167,13 @@ class Decoder:
             logprobs=logprobs,
         )
         recipe = {
-            "bundle": self.bundle.name,
-            "bundle_sha256": self.bundle.sha256,
+            **self._origin,
             "chain": [repr(p) for p in processors],
             "criteria": [repr(c) for c in stopping],
-            "decodekit": metadata.version("decodekit"),
+            "seed": seed,
+            "sample": sample,
         }
-        return TextStream(tokens, stopping, detokenizer, len(ids), seed, sample, recipe)
+        return TextStream(tokens, stopping, detokenizer, len(ids), recipe)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
@@ -204,7 +209,7 @@ class Decoder:
             EndTokens([*self.bundle.stop_ids, *EndTokens(stop_token_ids).ids])
         ]
         if stop:
-            written.append(StopStrings([stop] if isinstance(stop, str) else stop))
+            written.append(StopStrings(stop))
         if max_time is not None:
             written.append(MaxTime(max_time))
         written += chains.parse(criteria, self.plugins.stopping_criteria, StoppingCriterion)

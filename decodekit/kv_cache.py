@@ -8,8 +8,8 @@ once; a value whose tail was written over since is refused, never read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,7 @@ class ConcatenatingCache:
 
     tensors: Sequence[Array]
     length: int = 0
-    cut: Callable[[Sequence[Array], int], Sequence[Array]] = field(
-        default=lambda tensors, length: [np.ascontiguousarray(t[:, :, :length]) for t in tensors]
-    )
 
     def keep(self, length: int) -> ConcatenatingCache:
         """The cache after the first `length` tokens."""
-        return ConcatenatingCache(self.cut(self.tensors, length), length)
+        return ConcatenatingCache([np.ascontiguousarray(t[:, :, :length]) for t in self.tensors], length)

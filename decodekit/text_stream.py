@@ -7,7 +7,7 @@ held back until it is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from decodekit.completion import Completion, Usage
@@ -25,12 +25,15 @@ class TextStream:
         stopping: Sequence[StoppingCriterion],
         detokenizer: Detokenizer,
         prompt_tokens: int,
-        seed: int,
-        sample: int,
-        recipe: dict[str, Any],
+        recipe: Mapping[str, Any],
     ) -> None:
         self.completion: Completion | None = None  # set when the last piece is out
-        self._pieces = self._run(tokens, stopping, detokenizer, prompt_tokens, seed, sample, recipe)
+        self._tokens = tokens
+        self._stopping = stopping
+        self._detokenizer = detokenizer
+        self._prompt_tokens = prompt_tokens
+        self._recipe = recipe
+        self._pieces = self._run()
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -42,33 +45,31 @@ class TextStream:
         assert self.completion is not None
         return self.completion
 
-    def _run(
-        self,
-        tokens: Iterator[Token],
-        stopping: Sequence[StoppingCriterion],
-        detokenizer: Detokenizer,
-        prompt_tokens: int,
-        seed: int,
-        sample: int,
-        recipe: dict[str, Any],
-    ) -> Iterator[str]:
+    def _run(self) -> Iterator[str]:
         drawn: list[Token] = []
         text, shown = "", 0
-        for token in tokens:
+        for token in self._tokens:
             drawn.append(token)
             text += token.text
             if token.stop:
                 break
-            safe = len(text) - max(c.pending(text) for c in stopping)
+            safe = len(text) - max(c.pending(text) for c in self._stopping)
             if safe > shown:
                 yield text[shown:safe]
                 shown = safe
 
         stop = drawn[-1].stop
         assert stop is not None
-        text = text + detokenizer.flush() if stop.keep is None else text[: stop.keep]
-        usage = Usage(prompt_tokens, len(drawn))
-        recipe = {**recipe, "seed": seed, "sample": sample}
-        self.completion = Completion(text, tuple(drawn), stop.reason, stop.by, seed, sample, usage, recipe)
+        text = text + self._detokenizer.flush() if stop.keep is None else text[: stop.keep]
+        self.completion = Completion(
+            text=text,
+            tokens=tuple(drawn),
+            finish_reason=stop.reason,
+            stopped_by=stop.by,
+            seed=self._recipe["seed"],
+            sample=self._recipe["sample"],
+            usage=Usage(self._prompt_tokens, len(drawn)),
+            recipe=self._recipe,
+        )
         if text[shown:]:
             yield text[shown:]

@@ -7,6 +7,7 @@ Knows `tokenizer.json` and nothing of models or templates.
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -24,8 +25,6 @@ class Tokenizer:
     def __init__(self, path: Path) -> None:
         text = _read(path)
         self._tokenizer = _parse(path, text)
-        self._plain = _parse(path, text)  # a second one, for which special tokens are ordinary text
-        self._plain.encode_special_tokens = True
         self._decoder: dict[str, Any] = json.loads(text).get("decoder") or {}
         self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
@@ -36,6 +35,13 @@ class Tokenizer:
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text`; a special token written in it is ordinary text."""
         return list(self._plain.encode(_valid(text), add_special_tokens=False).ids)
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """A second one, for which special tokens are ordinary text."""
+        plain = copy.deepcopy(self._tokenizer)
+        plain.encode_special_tokens = True
+        return plain
 
     @cached_property
     def prefix(self) -> tuple[int, ...]:

@@ -7,13 +7,11 @@ place holds a complete and checked bundle or nothing.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from transformers import PreTrainedModel
 
 from decodekit.bundle import Bundle, open_bundle, sha256, write_manifest
 from decodekit_export.cache import CacheShape, cache_shape
-from decodekit_export.checkpoint import Checkpoint, open_checkpoint
+from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
@@ -30,8 +28,8 @@ from decodekit_export.rows import open_session
 from decodekit_export.stop_ids import stop_ids
 from decodekit_export.storage import store_in_halves
 from decodekit_export.to_onnx import FILE, to_onnx, write
+from decodekit_export.whole import whole_or_absent
 
-TEMPLATE = "chat_template.jinja"
 PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -66,7 +64,7 @@ def export_bundle(
     source = open_checkpoint(checkpoint)
     name = _checked_name(source.path.resolve().name if name is None else name)
 
-    with _whole_or_absent(place) as folder:
+    with whole_or_absent(place) as folder:
         progress("load")
         model = source.load_model()
         shape, context_length = cache_shape(model), _context_length(model)
@@ -192,18 +190,3 @@ def _free(place: Path) -> Path:
             f"{place}: already exists and is not an empty folder; give another --out, or remove it"
         )
     return place
-
-
-@contextlib.contextmanager
-def _whole_or_absent(place: Path) -> Iterator[Path]:
-    """A folder beside `place` to work in; it becomes `place` if the block ends well, else it goes."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    folder = place.with_name(f".{place.name}.{os.getpid()}")
-    folder.mkdir()
-    try:
-        yield folder
-        if place.exists():
-            place.rmdir()
-        folder.rename(place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

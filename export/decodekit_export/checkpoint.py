@@ -29,6 +29,7 @@ from decodekit.tokenizer import Tokenizer
 from decodekit_export.errors import CheckpointError
 from decodekit_export.safe_config import safe_config
 
+TEMPLATE = "chat_template.jinja"
 _LARGEST_JSON = 64 << 20  # bytes; an index of many weights is the largest
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -87,7 +88,7 @@ class Checkpoint:
     @property
     def chat_template(self) -> str | None:
         """Jinja source, from its own file or from tokenizer_config.json; of several, the default."""
-        if (own := self.path / "chat_template.jinja").is_file():
+        if (own := self.path / TEMPLATE).is_file():
             return own.read_text(encoding="utf-8")
         found = self.json("tokenizer_config.json").get("chat_template")
         if isinstance(found, list):

@@ -8,8 +8,6 @@ mistake is told before anything slow begins. The target folder appears at the en
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -28,6 +26,7 @@ from decodekit_export.pretrained import Pretrained, open_pretrained
 from decodekit_export.progress import Bar, Display, spell, without_bars
 from decodekit_export.settings import Settings
 from decodekit_export.trainer import CompletionTrainer, mean_loss
+from decodekit_export.whole import whole_or_absent
 
 RECORD = "run.json"
 POINTS = 200  # of the loss curve, at most, in the record
@@ -87,10 +86,7 @@ def finetune(
         if shared := train.overlap(valid):
             display.note(f"{shared:,} pairs are in both files, so the loss on {settings.valid.name} flatters")
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    draft.mkdir()
-    try:
+    with whole_or_absent(out) as draft:
         model = start.load_model()
         trainer = _trainer(model, train, settings, draft, display.bar(), pad_id=min(start.stop_ids))
         before = mean_loss(model, valid.rows, settings.batch_size) if valid else None
@@ -119,9 +115,6 @@ def finetune(
         save(model, start, draft)
         record = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
         (draft / RECORD).write_text(record + "\n", encoding="utf-8")
-        draft.replace(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return report
 
 

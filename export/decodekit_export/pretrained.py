@@ -15,11 +15,10 @@ from transformers import PreTrainedModel
 
 from decodekit.chat import Chat
 from decodekit.tokenizer import Tokenizer
-from decodekit_export.checkpoint import Checkpoint, open_checkpoint
+from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.errors import CheckpointError
 from decodekit_export.stop_ids import stop_ids
 
-TEMPLATE = "chat_template.jinja"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
