@@ -11,16 +11,38 @@ Values are JSON; what is not JSON is a string. The order written is the order ap
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from decodekit.errors import ParameterError
+from decodekit.origin import distribution
 from decodekit.plugins import Registry
 
 Written = str | Sequence[Any] | None  # text, or a sequence of texts and strategy objects
 
 
-def parse(written: Written, registry: Registry, kind: type) -> tuple[Any, ...]:
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One strategy of a chain, and how to make it again.
+
+    name      it is registered under; the class name where it is not
+    options   of the factory, plain data; None where it cannot be made from such
+    origin    distribution and version
+    """
+
+    strategy: Any
+    name: str
+    options: Mapping[str, Any] | None
+    origin: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a record keeps it."""
+        options = None if self.options is None else dict(self.options)
+        return {"name": self.name, "options": options, "from": self.origin}
+
+
+def parse(written: Written, registry: Registry, kind: type) -> tuple[Link, ...]:
     """The strategies of a chain, in order.
 
     kind  what an object must be to be taken as it is: LogitsProcessor or StoppingCriterion
@@ -29,20 +51,33 @@ def parse(written: Written, registry: Registry, kind: type) -> tuple[Any, ...]:
         return ()
     if isinstance(written, str | kind):
         written = [written]
-    chain: list[Any] = []
+    chain: list[Link] = []
     texts: list[str] = []
     for item in written:
         if isinstance(item, str):
             texts += _split(item)
         elif isinstance(item, kind):
-            chain += [*_create(texts, registry), item]
+            chain += [*_create(texts, registry), link(item, registry)]
             texts = []
         else:
             raise ParameterError(f"a chain holds texts and {kind.__name__} objects, got {item!r}")
     return (*chain, *_create(texts, registry))
 
 
-def _create(texts: Iterable[str], registry: Registry) -> list[Any]:
+def link(strategy: Any, registry: Registry) -> Link:
+    """A link around an object; its options are its fields, where its class is registered."""
+    name = next((n for n, (factory, _) in registry.entries.items() if factory is type(strategy)), None)
+    options = None
+    if name is not None and is_dataclass(strategy):
+        options = _plain({field.name: getattr(strategy, field.name) for field in fields(strategy)})
+    if name is not None:
+        return Link(strategy, name, options, registry.plugin(name).distribution)
+    return Link(
+        strategy, type(strategy).__name__, None, distribution(type(strategy).__module__.partition(".")[0])
+    )
+
+
+def _create(texts: Iterable[str], registry: Registry) -> list[Link]:
     asked: dict[str, tuple[list[Any], dict[str, Any]]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
@@ -57,7 +92,24 @@ def _create(texts: Iterable[str], registry: Registry) -> list[Any]:
             options[parameter] = _value(value)
         elif equals:
             args.append(_value(value))
-    return [registry.create(name, *args, **options) for name, (args, options) in asked.items()]
+    return [_made(registry, name, args, options) for name, (args, options) in asked.items()]
+
+
+def _made(registry: Registry, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Link:
+    strategy = registry.create(name, *args, **options)
+    return Link(strategy, name, registry.bound(name, *args, **options), registry.plugin(name).distribution)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any] | None:
+    """The options as JSON would give them back, or None where it could not."""
+    try:
+        return dict(json.loads(json.dumps({k: _listed(v) for k, v in options.items()}, allow_nan=False)))
+    except (TypeError, ValueError):
+        return None
+
+
+def _listed(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset | set) else value
 
 
 def _value(text: str) -> Any:

@@ -8,7 +8,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from decodekit.commands import Compare, Doctor, Generate, Inspect, ListPlugins
+from decodekit.commands.compare import Compare
+from decodekit.commands.doctor import Doctor
+from decodekit.commands.generate import Generate
+from decodekit.commands.inspect import Inspect
+from decodekit.commands.plugins import ListPlugins
 from decodekit.errors import DecodekitError, PluginWarning
 from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from decodekit.completion import Completion
-from decodekit.decoder import Decoder, Prompt
+from decodekit.decoder import Decoder
 from decodekit.history import Sequence as Row
 from decodekit.ops import softmax
+from decodekit.preparation import Prompt
 from decodekit.processors import Step
 from decodekit.sampling import Sampler
 
@@ -67,7 +68,8 @@ def compare(
     """Decode `prompt` with each of `chains`, and look at the first `places` with the `top` candidates."""
     samplers = {chain: Sampler(decoder.processors(chain), compact=False) for chain in chains}
     completions = {c: decoder.generate(prompt, c, seed=seed, max_new_tokens=max_new_tokens) for c in chains}
-    return Comparison(_places(decoder, prompt, samplers, places, top), completions)
+    looked_at = decoder.engine.call(lambda: _places(decoder, prompt, samplers, places, top))
+    return Comparison(looked_at, completions)
 
 
 def _places(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from decodekit.generate import Token
@@ -26,7 +26,8 @@ class Completion:
     finish_reason  "stop", "length", "time", or what a criterion named
     stopped_by     what fired, for people
     seed, sample   name the noise: the same two give the same tokens
-    recipe         bundle, chain, criteria, seed and versions
+    recipe         what gives the same again: bundle, chain, criteria, seed, versions, ids and digests
+    speculation    calls, guesses and those that were right; empty where nothing was guessed
     """
 
     text: str
@@ -37,11 +38,18 @@ class Completion:
     sample: int
     usage: Usage
     recipe: Mapping[str, Any]
+    speculation: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The ids of the tokens."""
         return tuple(token.id for token in self.tokens)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-probability of the tokens, nats; they must have been asked for."""
+        values = [token.logprob for token in self.tokens if token.logprob is not None]
+        return sum(values) / len(values) if values else float("nan")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for `json.dumps`."""
@@ -59,4 +67,10 @@ class Completion:
             "usage": asdict(self.usage),
             "tokens": tokens,
             "recipe": dict(self.recipe),
+            "speculation": dict(self.speculation),
         }
+
+
+def best(completions: Sequence[Completion]) -> Completion:
+    """The one with the highest mean log-probability; of equals the first."""
+    return max(completions, key=lambda completion: completion.mean_logprob)

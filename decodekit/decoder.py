@@ -1,43 +1,43 @@
 """
 The decoder: text in, text out. What an application holds.
 
-It turns a prompt into ids, a chain into a sampler, the limits into criteria, runs the
-loop, and gives text only once no stop string can take it back.
+It prepares requests, hands them to its engine, and gives text only once no stop string can
+take it back. All its methods may be called from any thread, and the `a...` ones from any
+event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import secrets
-from collections.abc import Sequence
-from importlib import metadata
+import queue
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import Any, overload
 
-from decodekit import chain as chains
 from decodekit.bundle import Bundle, open_bundle
-from decodekit.chat import Chat, Message
+from decodekit.chain import Written
+from decodekit.chat import Chat
 from decodekit.completion import Completion
-from decodekit.errors import BundleError, PromptError
-from decodekit.generate import stream
+from decodekit.engine import Engine
+from decodekit.errors import BundleError, ParameterError
+from decodekit.generate import Token
 from decodekit.model import Model
-from decodekit.ops import Array, keep
 from decodekit.parameters import whole
 from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
-from decodekit.processors import LogitsProcessor, State, Step
-from decodekit.sampling import Sampler
-from decodekit.stopping import StoppingCriterion
-from decodekit.strategies.end_tokens import EndTokens
-from decodekit.strategies.greedy import Greedy
-from decodekit.strategies.max_new_tokens import MaxNewTokens
-from decodekit.strategies.max_time import MaxTime
-from decodekit.strategies.stop_strings import StopStrings
-from decodekit.text_stream import TextStream
+from decodekit.preparation import Prepared, Preparer, Prompt, origin
+from decodekit.processors import LogitsProcessor
+from decodekit.request import Event, Request
+from decodekit.settings import MAX_SAMPLES, Settings
+from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
 
-Prompt = str | Sequence[int] | Sequence[Message]
+Started = tuple[Future[Sequence[Event]], Pieces]
 
-MAX_SAMPLES = 128
-MAX_LOGPROBS = 20
+AHEAD = 4  # prompts of a long list that wait, per row of the engine
 
 
 def load(
@@ -46,15 +46,35 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     plugins: Plugins | None = None,
+    draft: str | os.PathLike[str] | None = None,
+    **engine: Any,
 ) -> Decoder:
     """A decoder for the bundle in that folder, or for the embedded model of that name.
 
     device   "cpu", "cuda" (or an error), or "auto"
     threads  for one operator on the CPU; None: what onnxruntime thinks best
     plugins  None: the built-ins and all installed plugins that DECODEKIT_PLUGINS allows
+    draft    a smaller bundle with the same tokenizer, to guess tokens with
+    engine   max_rows, cache_bytes, prefix_bytes, max_queue, deterministic, stall: see `Engine`
     """
     from decodekit.onnx_model import load_model
 
+    bundle, tokenizer = _open(path_or_name)
+    model = load_model(bundle, device=device, threads=threads)
+    guesser = None
+    if draft is not None:
+        draft_bundle, draft_tokenizer = _open(draft)
+        if not draft_tokenizer.spells_like(tokenizer):
+            raise BundleError(
+                f"{draft_bundle.path}: its tokens are not those of {bundle.path}; "
+                "a draft model needs the same tokenizer"
+            )
+        guesser = load_model(draft_bundle, device=device, threads=threads)
+    plugins = plugins or load_plugins(allowed_by_environment())
+    return Decoder(model, tokenizer, bundle, plugins, draft=guesser, **engine)
+
+
+def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:
     bundle = open_bundle(path_or_name)
     tokenizer = Tokenizer(bundle.tokenizer)
     if bundle.vocabulary < tokenizer.size:
@@ -63,45 +83,63 @@ def load(
             f"id {bundle.vocabulary} ({tokenizer.token(bundle.vocabulary)!r}) is out of reach; "
             "they are of different models"
         )
-    model = load_model(bundle, device=device, threads=threads)
-    return Decoder(model, tokenizer, bundle, plugins or load_plugins(allowed_by_environment()))
+    return bundle, tokenizer
 
 
 class Decoder:
-    """Decodes prompts with one model. Safe to share between threads."""
+    """Decodes prompts with one model. Safe to share between threads and event loops; closed when dropped."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, bundle: Bundle, plugins: Plugins) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        bundle: Bundle,
+        plugins: Plugins,
+        *,
+        draft: Model | None = None,
+        **engine: Any,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.bundle = bundle
         self.plugins = plugins
         self.chat = Chat(tokenizer, bundle.chat_template, min(bundle.stop_ids, default=None))
-        self._origin = {  # of every recipe
-            "bundle": bundle.name,
-            "bundle_sha256": bundle.sha256,
-            "decodekit": metadata.version("decodekit"),
-        }
+        self.engine = Engine(model, **engine)
+        self._draft = draft
+        self._preparer = Preparer(
+            bundle, tokenizer, self.chat, plugins, model.vocabulary, origin(bundle, model)
+        )
+        weakref.finalize(self, self.engine.close)
+
+    def close(self) -> None:
+        """End what runs with an error, and free the model's thread. Nothing can be decoded after."""
+        self.engine.close()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @overload
     def generate(
-        self, prompt: Prompt, chain: chains.Written = None, *, n: None = None, **options: Any
+        self, prompt: Prompt, chain: Written = None, *, n: None = None, **options: Any
     ) -> Completion: ...
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], chain: chains.Written = None, **options: Any
+        self, prompt: Sequence[Prompt], chain: Written = None, **options: Any
     ) -> list[Completion]: ...
     @overload
     def generate(
-        self, prompt: Prompt, chain: chains.Written = None, *, n: int, **options: Any
+        self, prompt: Prompt, chain: Written = None, *, n: int, **options: Any
     ) -> list[Completion]: ...
 
     def generate(
         self,
         prompt: Prompt | Sequence[Prompt],
-        chain: chains.Written = None,
+        chain: Written = None,
         *,
         n: int | None = None,
-        seed: int | None = None,
         **options: Any,
     ) -> Any:
         """The completion of a prompt. A list of prompts, or `n`, gives a list: prompt by prompt, n of each.
@@ -109,133 +147,133 @@ class Decoder:
         prompt   text, messages, or token ids
         chain    "temperature=0.8, top_p=0.9", or LogitsProcessor objects; None: greedy
         n        answers per prompt, in [1, 128]; number i of them does not depend on n
-        seed     in [0, 2^64); None: drawn, and told in the completion
-        options  as for `stream`
+        options  see `Settings`
         """
-        if n is not None:
-            whole("n", n, f"[1, {MAX_SAMPLES}]")
-        seed = _seed(seed)
-        many = _is_many(prompt)
-        prompts: Any = prompt if many else [prompt]
-        completions = [
-            self.stream(one, chain, seed=seed, sample=i, **options).complete()
-            for one in prompts
-            for i in range(n or 1)
-        ]
-        return completions if many or n is not None else completions[0]
+        prepared, one = self._prepare(prompt, chain, n, options)
+        completions = [pieces.complete(future.result()) for future, pieces in self._start(prepared, n or 1)]
+        return completions[0] if one else completions
 
-    def stream(
+    async def agenerate(
         self,
-        prompt: Prompt,
-        chain: chains.Written = None,
+        prompt: Prompt | Sequence[Prompt],
+        chain: Written = None,
         *,
-        max_new_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
-        stop_token_ids: Sequence[int] = (),
-        max_time: float | None = None,
-        criteria: chains.Written = None,
-        seed: int | None = None,
-        sample: int = 0,
-        logprobs: int | None = None,
-    ) -> TextStream:
-        """The same completion, piece by piece: iterate for text, then read `.completion`.
+        n: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """`generate` without blocking the event loop. Cancelling the task ends its requests."""
+        prepared, one = self._prepare(prompt, chain, n, options)
+        completions = [
+            pieces.complete(await asyncio.wrap_future(future))
+            for future, pieces in self._start(prepared, n or 1)
+        ]
+        return completions[0] if one else completions
 
-        max_new_tokens  None: as many as the context window has room for
-        stop            strings that end the answer and are no part of it
-        stop_token_ids  tokens that do, besides the model's own end tokens
-        max_time        seconds
-        criteria        further criteria, "name.parameter=value" or StoppingCriterion objects
-        logprobs        in [0, 20]: give each token's log-probability and that many alternatives
-        """
-        ids = self.encode(prompt)
-        if max_new_tokens is not None:
-            whole("max_new_tokens: n", max_new_tokens, "[1, inf)")
-        if logprobs is not None:
-            whole("logprobs", logprobs, f"[0, {MAX_LOGPROBS}]")
-        room = self.bundle.room(len(ids), max_new_tokens)
-        processors = self.processors(chain)
-        stopping = self._criteria(room, stop, stop_token_ids, max_time, criteria)
-        seed, detokenizer = _seed(seed), self.tokenizer.detokenizer(continues=self.chat.continues)
-        tokens = stream(
-            self.model,
-            ids,
-            Sampler(self._reachable() + processors),
-            stopping,
-            seed=seed,
-            sample=sample,
-            detokenizer=detokenizer,
-            logprobs=logprobs,
+    def stream(self, prompt: Prompt, chain: Written = None, **options: Any) -> TextStream:
+        """The same completion, piece by piece: iterate for text, then read `.completion`."""
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        settings = Settings.of(options)
+        request, pieces = self._request(
+            self._preparer.prepare(prompt, chain, settings), settings.sample, events.put
         )
-        recipe = {
-            **self._origin,
-            "chain": [repr(p) for p in processors],
-            "criteria": [repr(c) for c in stopping],
-            "seed": seed,
-            "sample": sample,
-        }
-        return TextStream(tokens, stopping, detokenizer, len(ids), recipe)
+        self.engine.submit(request)
+        return TextStream(request, events, pieces, self)
+
+    def astream(self, prompt: Prompt, chain: Written = None, **options: Any) -> AsyncTextStream:
+        """The same for `async for`. Call it on a running event loop."""
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def emit(event: Event) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        settings = Settings.of(options)
+        request, pieces = self._request(
+            self._preparer.prepare(prompt, chain, settings), settings.sample, emit
+        )
+        self.engine.submit(request)
+        return AsyncTextStream(request, events, pieces, self)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
-        if isinstance(prompt, str) or (prompt and not isinstance(prompt[0], int)):
-            if not prompt:
-                raise PromptError("prompt is empty; give at least one character")
-            return self.chat.prompt(prompt)  # type: ignore[arg-type]
-        if not prompt:
-            raise PromptError("prompt is empty; give at least one token id")
-        for i, id in enumerate(prompt):
-            if type(id) is not int or not 0 <= id < self.tokenizer.size:
-                raise PromptError(f"prompt[{i}] must be a token id in [0, {self.tokenizer.size}), got {id!r}")
-        return tuple(prompt)  # type: ignore[arg-type]
+        return self._preparer.encode(prompt)
 
     def spell(self, id: int) -> str:
         """A token as text, or as the vocabulary spells it where it has none."""
         return self.tokenizer.decode([id]) or self.tokenizer.token(id) or ""
 
-    def processors(self, chain: chains.Written) -> tuple[LogitsProcessor, ...]:
+    def processors(self, chain: Written) -> tuple[LogitsProcessor, ...]:
         """The strategies a chain names, in order, bound to this model's tokens."""
-        processors = chains.parse(chain, self.plugins.logits_processors, LogitsProcessor) or (Greedy(),)
-        return tuple(p.bind(self.tokenizer) for p in processors)
+        return tuple(link.strategy for link in self._preparer.chain(chain))
 
-    def _criteria(
-        self,
-        room: int,
-        stop: str | Sequence[str],
-        stop_token_ids: Sequence[int],
-        max_time: float | None,
-        criteria: chains.Written,
-    ) -> tuple[StoppingCriterion, ...]:
-        written: list[StoppingCriterion] = [
-            EndTokens([*self.bundle.stop_ids, *EndTokens(stop_token_ids).ids])
-        ]
-        if stop:
-            written.append(StopStrings(stop))
-        if max_time is not None:
-            written.append(MaxTime(max_time))
-        written += chains.parse(criteria, self.plugins.stopping_criteria, StoppingCriterion)
-        return tuple(c.bind(self.tokenizer) for c in (*written, MaxNewTokens(room)))
+    def _prepare(
+        self, prompt: Any, chain: Written, n: int | None, options: dict[str, Any]
+    ) -> tuple[list[Prepared], bool]:
+        if n is not None:
+            whole("n", n, f"[1, {MAX_SAMPLES}]")
+            if "sample" in options:
+                raise ParameterError("n and sample exclude each other; n gives samples 0 to n - 1")
+        many, settings = _is_many(prompt), Settings.of(options)
+        first = self._preparer.prepare(prompt[0] if many else prompt, chain, settings)
+        rest = prompt[1:] if many else ()
+        prepared = [first, *(self._preparer.prepare(p, chain, first.settings) for p in rest)]
+        return prepared, not many and n is None
 
-    def _reachable(self) -> tuple[LogitsProcessor, ...]:
-        """What keeps ids that pad the graph's vocabulary out of every draw."""
-        padded = self.model.vocabulary > self.tokenizer.size
-        return (KnownTokens(self.tokenizer.size),) if padded else ()
+    def _start(self, prepared: Sequence[Prepared], n: int) -> Iterator[Started]:
+        """Requests in order; a few are ahead of the one that is waited for. Left early, all end."""
+        started: deque[Started] = deque()
+        ahead = max(n, AHEAD * self.engine.max_rows)
+        try:
+            for one in prepared:
+                started.extend(self._samples(one, n))
+                while len(started) > ahead:
+                    yield started[0]
+                    started.popleft()
+            while started:
+                yield started[0]
+                started.popleft()
+        finally:
+            for future, _ in started:
+                future.cancel()
+
+    def _samples(self, prepared: Prepared, n: int) -> list[Started]:
+        """The n samples of a prompt, which is read once."""
+        leader, requests, started = None, [], []
+        first = prepared.settings.sample
+        for sample in range(first, first + n):
+            gathered = Gathered()
+            request, pieces = self._request(prepared, sample, gathered, leader)
+            gathered.future.add_done_callback(request.cancel)
+            leader = leader or request
+            requests.append(request)
+            started.append((gathered.future, pieces))
+        self.engine.submit(*requests)
+        return started
+
+    def _request(
+        self, prepared: Prepared, sample: int, emit: Any, leader: Request | None = None
+    ) -> tuple[Request, Pieces]:
+        if self.engine.deterministic and prepared.settings.speculate != "off":
+            raise ParameterError(
+                "speculate must be 'off' for a deterministic decoder: "
+                "checking guesses takes kernels of another shape"
+            )
+        return prepared.request(sample, emit, costs=self.engine.costs, draft=self._draft, leader=leader)
 
 
-class KnownTokens(LogitsProcessor):
-    """Remove candidates that the tokenizer does not have."""
+class Gathered:
+    """Collects the events of a request for a future. Cancelling the future ends the request."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self) -> None:
+        self.future: Future[Sequence[Event]] = Future()
+        self._events: list[Event] = []
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
-        return keep(logits, step.ids < self.size)
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(53)  # every JSON reader keeps 53 bits
-    whole("seed", seed, f"[0, {2**64})")
-    return seed
+    def __call__(self, event: Event) -> None:
+        self._events.append(event)
+        if not isinstance(event, Token) or event.stop is not None:
+            with suppress(InvalidStateError):  # cancelled meanwhile
+                self.future.set_result(self._events)
 
 
 def _is_many(prompt: Any) -> bool:

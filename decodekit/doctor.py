@@ -42,7 +42,7 @@ def examine(plugins: Plugins) -> Report:
         "tokenizers": _version("tokenizers"),
     }
     try:
-        from decodekit.onnx_model import versions
+        from decodekit.onnx_session import versions
 
         facts |= versions()
     except DeviceError as exc:

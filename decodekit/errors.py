@@ -15,6 +15,11 @@ Every error decodekit raises on purpose.
   * StrategyError      a strategy raised while a token was chosen                    (4)
     * ContractError    a strategy broke a law of its contract                        (4)
   * NumericalError     the model's logits are not numbers                            (4)
+  * EngineError        the engine takes no requests                                  (4)
+    * QueueFullError   too many requests wait already                                (3)
+    * EngineClosedError  it was closed                                               (4)
+    * EngineStalledError a step takes too long                                       (4)
+    * ForkedError      it belongs to another process                                 (3)
 * PluginWarning        an installed plugin failed to load and is skipped
 """
 
@@ -113,6 +118,38 @@ class NumericalError(DecodekitError):
     """The model's logits are not numbers."""
 
     code = "E_NUMERICAL"
+
+
+class EngineError(DecodekitError, RuntimeError):
+    """The engine takes no requests."""
+
+    code = "E_ENGINE"
+
+
+class QueueFullError(EngineError):
+    """Too many requests wait already."""
+
+    code = "E_QUEUE_FULL"
+    exit_code = 3
+
+
+class EngineClosedError(EngineError):
+    """It was closed."""
+
+    code = "E_CLOSED"
+
+
+class EngineStalledError(EngineError):
+    """A step takes too long."""
+
+    code = "E_STALLED"
+
+
+class ForkedError(EngineError):
+    """It belongs to another process."""
+
+    code = "E_FORKED"
+    exit_code = 3
 
 
 class PluginWarning(UserWarning):

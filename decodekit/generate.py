@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-import numpy as np
-
 from decodekit.history import Sequence
+from decodekit.logprobs import Logprobs
 from decodekit.model import Model
-from decodekit.ops import Array, log_softmax
+from decodekit.ops import Array
 from decodekit.processors import Step
-from decodekit.sampling import Sampler
+from decodekit.sampling import Draw, Sampler
 from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
 from decodekit.tokenizer import Detokenizer
 
@@ -24,13 +25,15 @@ class Token:
 
     id        the token
     text      what it adds to the text; "" while a character is incomplete
-    logprob   log-probability of the token under the model's own distribution, nats; None: not asked for
+    digest    32 bits that name the model's and the chain's numbers at this step, see `digest`
+    logprob   log-probability of the token where `Logprobs` looks, nats; None: not asked for
     top       the most probable tokens there, with theirs, best first
     stop      the verdict that ends the sequence, on the last token only
     """
 
     id: int
     text: str
+    digest: int = 0
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     stop: Stop | None = None
@@ -45,38 +48,82 @@ def stream(
     seed: int = 0,
     sample: int = 0,
     detokenizer: Detokenizer | None = None,
-    logprobs: int | None = None,
+    logprobs: Logprobs | None = None,
 ) -> Iterator[Token]:
     """Yield tokens one at a time until a criterion stops the sequence."""
-    began = time.monotonic()
-    sequence, text = Sequence(prompt, seed=seed, sample=sample), ""
-    cache, states = model.new_cache(), sampler.init(batch=1)
-    tokens = sequence.history().ids  # the first turn reads the whole prompt, later turns one token
+    answer = Answer(
+        prompt, sampler, stopping, seed=seed, sample=sample, detokenizer=detokenizer, logprobs=logprobs
+    )
+    cache, tokens = (
+        model.new_cache(),
+        answer.ids,
+    )  # the first turn reads the whole prompt, later turns one token
 
     while True:
         logits, cache = model(tokens, cache)  # predict
-
-        step = Step.dense((sequence.history(),), model.vocabulary)
-        (token,), states = sampler(logits, step, states)  # sample
-
-        sequence.append(token)  # append
-        start, new = len(text), detokenizer.push(int(token)) if detokenizer else ""
-        text += new
-
-        progress = Progress(sequence.history(), text, start, time.monotonic() - began)
-        stop = first_stop(stopping, progress)  # stop?
-
-        yield Token(int(token), new, *_logprobs(logits[0], token, logprobs), stop)
-        if stop:
+        token = answer.take(logits)
+        yield token
+        if token.stop:
             return
-        tokens = sequence.history().ids[-1:]
+        tokens = answer.ids[-1:]
 
 
-def _logprobs(
-    logits: Array, token: int, top: int | None
-) -> tuple[float | None, tuple[tuple[int, float], ...]]:
-    if top is None:
-        return None, ()
-    logp = log_softmax(logits.astype(np.float64))
-    best = np.argsort(-logp, kind="stable")[:top]
-    return float(logp[token]), tuple((int(i), float(logp[i])) for i in best)
+class Answer:
+    """One sequence being decoded: its ids, its text, and the states of its strategies."""
+
+    def __init__(
+        self,
+        prompt: Iterable[int],
+        sampler: Sampler,
+        stopping: Seq[StoppingCriterion],
+        *,
+        seed: int = 0,
+        sample: int = 0,
+        detokenizer: Detokenizer | None = None,
+        logprobs: Logprobs | None = None,
+    ) -> None:
+        self.sequence = Sequence(prompt, seed=seed, sample=sample)
+        self.states = sampler.init(batch=1)
+        self.text = ""
+        self.began = time.monotonic()
+        self.sampling = 0.0  # seconds the last draw took
+        self._sampler, self._stopping = sampler, stopping
+        self._detokenizer, self._logprobs = detokenizer, logprobs
+
+    @property
+    def strategies(self) -> Seq[object]:
+        """Processors and criteria, in order."""
+        return (*self._sampler.processors, *self._stopping)
+
+    @property
+    def ids(self) -> Array:
+        """Prompt and generated ids, int64 [T]."""
+        return self.sequence.history().ids
+
+    def take(self, logits: Array) -> Token:
+        """One turn, from logits float [1, V] of what comes next."""
+        began = time.perf_counter()
+        step = Step.dense((self.sequence.history(),), logits.shape[-1])
+        draw = self._sampler.draw(logits, step, self.states)  # sample
+        self.states, id = draw.states, int(draw.tokens[0])
+        self.sampling = time.perf_counter() - began
+
+        self.sequence.append(id)  # append
+        start, new = len(self.text), self._detokenizer.push(id) if self._detokenizer else ""
+        if new:
+            self.text += new
+
+        elapsed = time.monotonic() - self.began
+        progress = Progress(self.sequence.history(), self.text, start, elapsed)
+        stop = first_stop(self._stopping, progress)  # stop?
+
+        logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
+        return Token(id, new, digest(logits, draw, id), logprob, top, stop)
+
+
+def digest(logits: Array, draw: Draw, id: int) -> int:
+    """CRC-32 of the token, its logit before and after the chain and how many columns it was drawn from.
+
+    Numbers of another kernel, bundle, chain or version give another digest, nearly always.
+    """
+    return zlib.crc32(struct.pack("<Iffi", id, logits[0, id], draw.scores[0], draw.width))

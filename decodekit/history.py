@@ -67,6 +67,12 @@ class Sequence:
         """Forget what came after the first `length` ids."""
         self.length = length
 
+    def copy(self) -> Sequence:
+        """The same in memory of its own."""
+        copy = Sequence(self._row[: self.length], seed=self.seed, sample=self.sample)
+        copy.asked = self.asked
+        return copy
+
     def history(self) -> History:
         """The sequence as it is now."""
         return History(self._view[: self.length], self.asked, self.seed, self.sample)

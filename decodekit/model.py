@@ -17,6 +17,9 @@ class Cache(Protocol):
     def keep(self, length: int) -> Any:
         """The cache after the first `length` of them."""
 
+    def copy(self) -> Any:
+        """The same, so that both can be continued."""
+
 
 class Model(Protocol):
     """A next-token predictor."""
@@ -30,5 +33,5 @@ class Model(Protocol):
     def __call__(self, tokens: Array, cache: Any, *, last: int = 1) -> tuple[Array, Cache]:
         """Logits of what follows each of the `last` tokens, float [last, V]; and the cache after them.
 
-        tokens  int [T], T >= last, those that follow `cache`
+        tokens  int [T], T >= last >= 0, those that follow `cache`
         """

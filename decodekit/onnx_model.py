@@ -1,206 +1,193 @@
 """
-A decoder run by onnxruntime. The only module that imports onnxruntime.
+A decoder as a graph: token ids in, logits out, keys and values kept where the graph wants them.
 
-onnxruntime's wheels send usage events and write a device id to the home folder unless
-told otherwise before they are imported. Here they are told, unless the user said
-ORT_DISABLE_TELEMETRY=0.
+Graph inputs   input_ids int64 [B, T], position_ids int64 [B, T], attention_mask int64 [B, P + T],
+               lengths int32 [B], total_length int32 [], logit_positions int64 [K],
+               past_key_values.<layer>.key and .value; an unused one may be absent
+Graph outputs  logits [B, K, V], or [B, T, V] without logit_positions; present.<layer>.key and .value
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from decodekit.bundle import Bundle
-from decodekit.errors import BundleError, ContextError, DeviceError
-from decodekit.kv_cache import Buffer, ConcatenatingCache, InPlaceCache
+from decodekit.errors import BundleError, ContextError
+from decodekit.kv_cache import ConcatenatingCache, InPlaceCache, Slab, Writers
+from decodekit.onnx_session import Session
 from decodekit.ops import Array
+from decodekit.slab_slots import FIRST_CAPACITY, SlabSlots
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-try:
-    import onnxruntime as ort
-except ImportError as exc:
-    raise DeviceError(
-        "onnxruntime is not installed; pip install 'decodekit[cpu]' (or 'decodekit[gpu]' for CUDA)"
-    ) from exc
-
-FIRST_CAPACITY = 256  # tokens an in-place cache holds at first; doubled when full
+MASK_BLOCK = 64  # an attention mask grows by so many places
+MAX_BINDINGS = 64  # shapes of calls that a slab stays bound for
 
 
 def load_model(
     bundle: Bundle, *, device: str = "auto", threads: int | None = None
 ) -> InPlaceModel | ConcatenatingModel:
-    """The bundle's graph in a session.
-
-    device   "cpu", "cuda", or "auto": CUDA where onnxruntime offers it
-    threads  for one operator on the CPU; None: what onnxruntime thinks best
-    """
-    session = _session(bundle.graph, _providers(device), threads)
-    if bundle.cache.kind == "in_place":
-        return InPlaceModel(bundle, session)
-    return ConcatenatingModel(bundle, session)
+    """The bundle's graph in a session; arguments as for `Session`."""
+    session = Session(bundle.graph, device=device, threads=threads)
+    return (InPlaceModel if bundle.cache.kind == "in_place" else ConcatenatingModel)(bundle, session)
 
 
 class OnnxModel:
-    """What both cache kinds share: one session, one sequence a call.
+    """What both cache kinds share: one session, and what its inputs and outputs are called."""
 
-    Graph inputs   input_ids int64 [B, T], position_ids int64 [B, T], logit_positions int64 [K],
-                   past_key_values.<layer>.key and .value; an unused one may be absent
-    Graph outputs  logits float32 [B, K, V], present.<layer>.key and .value
-    """
-
-    def __init__(self, bundle: Bundle, session: ort.InferenceSession) -> None:
+    def __init__(self, bundle: Bundle, session: Session) -> None:
         self.vocabulary = bundle.vocabulary
         self.context_length = bundle.context_length
         self.spec = bundle.cache
-        self._session = session
-        self._inputs = {i.name for i in session.get_inputs()}
-        self._past = [f"past_key_values.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
-        self._present = [f"present.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
-        outputs = {o.name for o in session.get_outputs()}
-        _check_graph(bundle, self._inputs, outputs, self._past, self._present)
+        self.session = session
+        self.past = [f"past_key_values.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
+        self.present = [f"present.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
+        self.logits_dtype = np.float16 if "float16" in session.outputs.get("logits", "") else np.float32
+        _check_graph(bundle, session, self.past, self.present)
 
     @property
     def provider(self) -> str:
         """The execution provider that runs the graph."""
-        return str(self._session.get_providers()[0])
+        return self.session.provider
 
-    def _admit(self, tokens: Array, length: int) -> None:
-        if length + len(tokens) > self.context_length:
+    @property
+    def bytes_per_token(self) -> int:
+        """Of the cache, in one row."""
+        size = np.dtype(self.spec.dtype).itemsize
+        return 2 * self.spec.layers * self.spec.kv_heads * self.spec.head_dim * size
+
+    def admit(self, tokens: int, length: int) -> None:
+        """Raise ContextError if that many tokens do not fit behind `length` others."""
+        if length + tokens > self.context_length:
             raise ContextError(
-                f"{length} tokens and {len(tokens)} more exceed the context window of {self.context_length}"
+                f"{length} tokens and {tokens} more exceed the context window of {self.context_length}"
             )
-
-    def _feeds(self, tokens: Array, length: int, last: int) -> dict[str, Array]:
-        count = len(tokens)
-        return {
-            "input_ids": np.ascontiguousarray(tokens, np.int64)[None],
-            "position_ids": np.arange(length, length + count, dtype=np.int64)[None],
-            "logit_positions": np.arange(count - last, count, dtype=np.int64),
-        }
 
 
 class InPlaceModel(OnnxModel):
-    """Past and present are one memory, bound once per buffer; a step appends in place.
-
-    Further graph inputs: lengths int32 [B], total_length int32 [].
-    """
+    """Past and present are one memory, bound once per shape of a call; a step appends in place."""
 
     def new_cache(self) -> InPlaceCache:
-        return InPlaceCache(Buffer(self.spec, min(FIRST_CAPACITY, self.context_length)))
+        return InPlaceCache(Writers(Slab(self.spec, 1, min(FIRST_CAPACITY, self.context_length))))
 
     def __call__(self, tokens: Array, cache: InPlaceCache, *, last: int = 1) -> tuple[Array, InPlaceCache]:
-        self._admit(tokens, cache.length)
+        self.admit(len(tokens), cache.length)
         cache.check()
-        buffer, after = cache.buffer, cache.length + len(tokens)
-        if after > buffer.capacity:
-            doubled = max(after, 2 * buffer.capacity)
-            buffer = buffer.grown(min(doubled, self.context_length))
-        binding = buffer.bound = buffer.bound or self._bind(buffer)
+        slab, after = cache.slab, cache.length + len(tokens)
+        if after > slab.capacity:
+            slab.resize(1, min(max(after, 2 * slab.capacity), self.context_length), [cache.length])
+        logits = self.run(slab, 0, np.asarray(tokens)[None], np.asarray([cache.length]), last)
+        return logits[0].copy(), cache.extended(len(tokens))
 
-        feeds = self._feeds(tokens, cache.length, last)
-        feeds |= {"lengths": np.asarray([after], np.int32), "total_length": np.asarray(after, np.int32)}
-        for name in feeds.keys() & self._inputs:
-            _bind_input(binding, name, feeds[name])
-        logits = np.empty((1, last, self.vocabulary), np.float32)
-        _bind_output(binding, "logits", logits)
-        self._session.run_with_iobinding(binding)
-        return logits[0], cache.extended(len(tokens), buffer)
+    def slots(self, *, max_rows: int, max_bytes: int, together: bool) -> SlabSlots:
+        """Places for sequences that decode together."""
+        return SlabSlots(self, max_rows=max_rows, max_bytes=max_bytes, together=together)
 
-    def _bind(self, buffer: Buffer) -> ort.IOBinding:
-        binding = self._session.io_binding()
-        for past, present, array in zip(self._past, self._present, buffer.arrays, strict=True):
-            _bind_input(binding, past, array)
-            _bind_output(binding, present, array)
-        return binding
+    def run(self, slab: Slab, first: int, tokens: Array, lengths: Array, last: int) -> Array:
+        """Append tokens [B, T] to rows `first` and on, and predict what follows the last `last` of each.
+
+        lengths  int [B], tokens in each row before; several tokens behind others need B = 1
+        Gives logits float32 [B, last, V], which the next call of the same shape writes over.
+        """
+        shape = (first, *tokens.shape, last)
+        bound = slab.bound.pop(shape, None) or BoundRows(self, slab, *shape)
+        if len(slab.bound) >= MAX_BINDINGS:
+            slab.bound.pop(next(iter(slab.bound)))  # the one not used for longest
+        slab.bound[shape] = bound
+        return bound(tokens, lengths)
+
+
+class BoundRows:
+    """Rows of a slab bound to a graph for calls of one shape. A call writes numbers and runs."""
+
+    def __init__(
+        self, model: InPlaceModel, slab: Slab, first: int, rows: int, tokens: int, last: int
+    ) -> None:
+        names = model.session.inputs
+        self._binding = binding = model.session.binding()
+        self._last, self._tokens = last, tokens
+        self._ids = np.zeros((rows, tokens), np.int64)
+        self._positions = np.zeros((rows, tokens), np.int64)
+        self._offsets = np.arange(tokens)
+        self._lengths = np.zeros(rows, np.int32)
+        self._total = np.zeros((), np.int32)
+        self._columns = np.arange(tokens - last, tokens)
+        for name, array in (
+            ("input_ids", self._ids),
+            ("position_ids", self._positions),
+            ("lengths", self._lengths),
+            ("total_length", self._total),
+            ("logit_positions", self._columns),
+        ):
+            if name in names:
+                binding.input(name, array)
+        self._masked = "attention_mask" in names
+        self._mask: Array = np.zeros((rows, 0), np.int64)
+        self._capacity = slab.capacity
+
+        given = last if "logit_positions" in names else tokens
+        self._logits = np.empty((rows, given, model.vocabulary), model.logits_dtype)
+        binding.output("logits", self._logits)
+        for past, present, memory in zip(model.past, model.present, slab.arrays, strict=True):
+            view = memory[first : first + rows]
+            binding.input(past, view)
+            binding.output(present, view)
+
+    def __call__(self, tokens: Array, lengths: Array) -> Array:
+        self._ids[:] = tokens
+        np.add(lengths[:, None], self._offsets, out=self._positions)
+        np.add(lengths, self._tokens, out=self._lengths, casting="unsafe")
+        self._total[...] = self._lengths.max()
+        if self._masked:
+            self._write_mask()
+        self._binding.run()
+        return self._logits[:, self._logits.shape[1] - self._last :].astype(np.float32, copy=False)
+
+    def _write_mask(self) -> None:
+        """Ones up to each row's length; wider for steps of one token, so that its shape changes seldom."""
+        total = width = int(self._total)
+        if self._tokens == 1:
+            width = min(-(-total // MASK_BLOCK) * MASK_BLOCK, self._capacity)
+        if self._mask.shape[1] != width:
+            self._mask = np.zeros((len(self._lengths), width), np.int64)
+            self._binding.input("attention_mask", self._mask)
+        np.less(np.arange(width), self._lengths[:, None], out=self._mask, casting="unsafe")
 
 
 class ConcatenatingModel(OnnxModel):
-    """Present is past with the new tokens behind it, in new memory at every call.
-
-    Further graph input: attention_mask int64 [B, past + T].
-    """
+    """Present is past with the new tokens behind it, in new memory at every call."""
 
     def new_cache(self) -> ConcatenatingCache:
         empty = np.zeros((1, self.spec.kv_heads, 0, self.spec.head_dim), self.spec.dtype)
-        return ConcatenatingCache([empty] * len(self._past))
+        return ConcatenatingCache([empty] * len(self.past))
 
     def __call__(
         self, tokens: Array, cache: ConcatenatingCache, *, last: int = 1
     ) -> tuple[Array, ConcatenatingCache]:
-        self._admit(tokens, cache.length)
-        after = cache.length + len(tokens)
-        feeds = self._feeds(tokens, cache.length, last) | dict(zip(self._past, cache.tensors, strict=True))
-        feeds["attention_mask"] = np.ones((1, after), np.int64)
-        wanted = {name: feeds[name] for name in feeds.keys() & self._inputs}
-        logits, *present = self._session.run(["logits", *self._present], wanted)
-        if logits.shape[1] != last:  # a graph without logit_positions gives all of them
-            logits = logits[:, -last:]
-        return logits[0], ConcatenatingCache(present, after)
+        self.admit(len(tokens), cache.length)
+        count, after = len(tokens), cache.length + len(tokens)
+        feeds: dict[str, Any] = {
+            "input_ids": np.ascontiguousarray(tokens, np.int64)[None],
+            "position_ids": np.arange(cache.length, after, dtype=np.int64)[None],
+            "attention_mask": np.ones((1, after), np.int64),
+            "logit_positions": np.arange(count - last, count, dtype=np.int64),
+            **dict(zip(self.past, cache.tensors, strict=True)),
+        }
+        wanted = {name: feeds[name] for name in feeds.keys() & self.session.inputs.keys()}
+        logits, *present = self.session.run(["logits", *self.present], wanted)
+        logits = logits[0, logits.shape[1] - last :].astype(np.float32, copy=False)
+        return logits, ConcatenatingCache(present, after)
 
 
-def _session(graph: Path, providers: list[str], threads: int | None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = ort.InferenceSession(str(graph), options, providers=providers)
-    except Exception as exc:  # onnxruntime raises its own kinds, all from native code
-        raise BundleError(f"{graph}: onnxruntime cannot load it ({str(exc).strip()})") from exc
-    if providers[0] not in session.get_providers():
-        got = ", ".join(session.get_providers())
-        raise DeviceError(f"asked for {providers[0]}, got {got}; see `decodekit doctor`")
-    return session
-
-
-def _providers(device: str) -> list[str]:
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cuda" and not cuda:
-        raise DeviceError(
-            "device 'cuda': this onnxruntime has no CUDA provider; pip install 'decodekit[gpu]'"
-        )
-    use_cuda = device == "cuda" or (device == "auto" and cuda)
-    return (["CUDAExecutionProvider"] if use_cuda else []) + ["CPUExecutionProvider"]
-
-
-def _check_graph(
-    bundle: Bundle, inputs: set[str], outputs: set[str], past: list[str], present: list[str]
-) -> None:
-    known = {
-        "input_ids",
-        "position_ids",
-        "attention_mask",
-        "lengths",
-        "total_length",
-        "logit_positions",
-        *past,
-    }
+def _check_graph(bundle: Bundle, session: Session, past: list[str], present: list[str]) -> None:
+    known = {"input_ids", "position_ids", "attention_mask", "lengths", "total_length", "logit_positions"}
+    inputs, outputs = set(session.inputs), set(session.outputs)
     for what, names in (
         ("inputs that are missing", {"input_ids", *past} - inputs),
-        ("inputs that nobody feeds", inputs - known),
+        ("inputs that nobody feeds", inputs - known - set(past)),
         ("outputs that are missing", {"logits", *present} - outputs),
     ):
         if names:
             raise BundleError(
                 f"{bundle.graph}: {what}: {', '.join(sorted(names))}; the manifest is of another graph"
             )
-
-
-def _bind_input(binding: ort.IOBinding, name: str, array: Array) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def _bind_output(binding: ort.IOBinding, name: str, array: Array) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-
-
-def versions() -> dict[str, Any]:
-    """onnxruntime's version and the providers it offers."""
-    return {"onnxruntime": ort.__version__, "providers": ort.get_available_providers()}

@@ -27,10 +27,12 @@ BUILT_IN = (
     "min_p",
     "penalties",
     "logit_bias",
+    "min_new_tokens",
     "end_tokens",
     "max_new_tokens",
     "max_time",
     "stop_strings",
+    "repetition_loop",
 )
 HOOKS = {
     "logits processor": "register_logits_processors",
@@ -71,6 +73,10 @@ class Registry:
             raise
         except Exception as exc:
             raise PluginError(f"{name} (from {plugin.distribution}) could not be made: {exc!r}") from exc
+
+    def bound(self, name: str, *args: Any, **options: Any) -> dict[str, Any]:
+        """The options of such a call by the names of the factory's parameters."""
+        return dict(inspect.signature(self._find(name)[0]).bind(*args, **options).arguments)
 
     def parameters(self, name: str) -> str:
         """The options of a strategy, as a call would spell them."""

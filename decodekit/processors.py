@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,7 +61,15 @@ class LogitsProcessor:
 
     Columns of the logits are candidates, not token ids: columns that an earlier
     processor removed may be gone. Ask `step.ids` which token a column is.
+
+    The logits are the caller's: they hold until the call returns. A state that
+    remembers some of them copies them.
+
+    keeps_best  True: `process` keeps the best candidate of each row and nothing else, of
+                equals the lowest id; where that is all, the sampler takes it directly
     """
+
+    keeps_best: ClassVar[bool] = False
 
     def bind(self, tokenizer: Tokenizer) -> LogitsProcessor:
         """This processor, knowing the tokens it works on; called once a request, before `init`."""

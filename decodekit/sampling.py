@@ -9,16 +9,15 @@ NeurIPS 2014, arXiv:1411.0030). The noise is keyed by place, see `noise`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 
 import numpy as np
 
 from decodekit import noise
-from decodekit.errors import ContractError, DecodekitError, NumericalError, StrategyError
+from decodekit.errors import ContractError, NumericalError
 from decodekit.ops import Array
+from decodekit.origin import describe, named
 from decodekit.processors import LogitsProcessor, State, Step
 
 SMALL = 4096  # candidates up to which the plain form is faster than the pruned one
@@ -81,25 +80,36 @@ class Sampler:
         self, logits: Array, step: Step, states: tuple[State, ...]
     ) -> tuple[Array, tuple[State, ...]]:
         """Token ids, int [B], drawn from logits [B, V]; and the states after them."""
-        _check_logits(logits, step)
-        stages, logits, step = self.shape(logits, step, states)
-        if logits.shape[-1] == 1:
-            column = np.zeros(len(logits), np.int64)
-        else:
-            column = sample(logits, noise.keys(step.rows), step.ids)
-        if not np.isfinite(_pick(logits, column)).all():
-            raise _culprit(self.processors, stages, step)
-        token = _pick(step.ids, column)
+        draw = self.draw(logits, step, states)
+        return draw.tokens, draw.states
 
-        return token, tuple(
-            _accept(processor, state, stage, token, step)
+    def draw(self, logits: Array, step: Step, states: tuple[State, ...]) -> Draw:
+        """One token per row from logits [B, V], the columns of `step` in ascending order of id."""
+        _check_logits(logits, step)
+        stages, left, shaped = self.shape(logits, step, states)
+        if left.shape[-1] == 1:
+            column = np.zeros(len(left), np.int64)
+        else:
+            column = sample(left, noise.keys(step.rows), shaped.ids)
+        score = _pick(left, column)
+        if not np.isfinite(score).all():
+            raise _culprit(self.processors, stages, step)
+        tokens = _pick(shaped.ids, column)
+
+        after = tuple(
+            _accept(processor, state, stage, tokens, step)
             for processor, state, stage in zip(self.processors, states, stages, strict=True)
         )
+        return Draw(tokens, after, stages, score, left.shape[-1])
 
     def shape(self, logits: Array, step: Step, states: tuple[State, ...]) -> tuple[list[Stage], Array, Step]:
         """The stages of the chain; and what is left to draw from, logits [B, N] and the step with its ids."""
         stages = []
         for processor, state in zip(self.processors, states, strict=True):
+            if processor.keeps_best and self.compact:
+                logits, step = best_columns(logits, step)
+                stages.append(Stage(logits, step.ids))
+                continue
             logits = _process(processor, logits, step, state)
             stages.append(Stage(logits, step.ids))
             if self.compact:
@@ -113,6 +123,30 @@ class Stage:
 
     logits: Array
     ids: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a sampler did at one step.
+
+    tokens  int [B]
+    states  of the processors, after these tokens
+    stages  what each processor returned, in order
+    scores  float [B], the tokens' logits after the chain
+    width   N, the columns that were left to draw from
+    """
+
+    tokens: Array
+    states: tuple[State, ...]
+    stages: Sequence[Stage]
+    scores: Array
+    width: int
+
+
+def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
+    """The best candidate of each row, of equals the first: all that a greedy processor would leave."""
+    column = logits.argmax(axis=-1)
+    return _pick(logits, column)[:, None], replace(step, ids=_pick(step.ids, column)[:, None])
 
 
 def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
@@ -131,7 +165,7 @@ def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
 
 
 def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> Array:
-    with _named(processor, step):
+    with named(processor, _place(step)):
         out = processor.process(_read_only(logits), step, state)
     if getattr(out, "shape", None) != logits.shape or out.dtype != logits.dtype:
         got = f"{out.dtype} {list(out.shape)}" if hasattr(out, "shape") else repr(type(out).__name__)
@@ -145,19 +179,8 @@ def _accept(processor: LogitsProcessor, state: State, stage: Stage, token: Array
     if type(processor).accept is LogitsProcessor.accept:
         return state
     column = np.argmax(stage.ids == token[:, None], axis=-1)
-    with _named(processor, step):
+    with named(processor, _place(step)):
         return processor.accept(_read_only(stage.logits), column, state)
-
-
-@contextmanager
-def _named(processor: LogitsProcessor, step: Step) -> Iterator[None]:
-    """A plugin's fault ends this request with the plugin's name on it."""
-    try:
-        yield
-    except DecodekitError:
-        raise
-    except (Exception, SystemExit) as exc:
-        raise StrategyError(f"{describe(processor)} raised {exc!r} at {_place(step)}") from exc
 
 
 def _read_only(array: Array) -> Array:
@@ -184,16 +207,9 @@ def _culprit(processors: Iterable[LogitsProcessor], stages: Iterable[Stage], ste
     raise AssertionError("a draw was not finite although every stage was")
 
 
-def describe(processor: object) -> str:
-    """A strategy as errors name it: its repr and the distribution it came with."""
-    package = type(processor).__module__.partition(".")[0]
-    found = metadata.packages_distributions().get(package)
-    return f"{processor!r} ({found[0]} {metadata.version(found[0])})" if found else repr(processor)
-
-
 def _place(step: Step) -> str:
     return "token " + ", ".join(str(len(row.generated)) for row in step.rows)
 
 
 def _pick(array: Array, column: Array) -> Array:
-    return np.take_along_axis(array, column[:, None], axis=-1)[:, 0]
+    return array[np.arange(len(column)), column]

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from decodekit.errors import ContractError, DecodekitError, StrategyError
 from decodekit.history import History
+from decodekit.origin import describe
 from decodekit.tokenizer import Tokenizer
 
 
@@ -62,4 +64,21 @@ class StoppingCriterion:
 
 def first_stop(criteria: Iterable[StoppingCriterion], progress: Progress) -> Stop | None:
     """The verdict of the first criterion, in the caller's order, that gives one."""
-    return next((stop for c in criteria if (stop := c.check(progress))), None)
+    for criterion in criteria:
+        try:
+            stop = criterion.check(progress)
+        except DecodekitError:
+            raise
+        except (Exception, SystemExit) as exc:
+            raise StrategyError(f"{describe(criterion)} raised {exc!r} at {_place(progress)}") from exc
+        if stop is not None:
+            if not isinstance(stop, Stop):
+                raise ContractError(
+                    f"{describe(criterion)} must answer a Stop or None, got {stop!r} at {_place(progress)}"
+                )
+            return stop
+    return None
+
+
+def _place(progress: Progress) -> str:
+    return f"token {len(progress.history.generated) - 1}"

@@ -34,6 +34,9 @@ class Tokens:
     def keep(self, length: int) -> Tokens:
         return Tokens(self.ids[:length])
 
+    def copy(self) -> Tokens:
+        return self
+
 
 @dataclass(frozen=True)
 class TableModel:
@@ -50,7 +53,7 @@ class TableModel:
         return Tokens()
 
     def __call__(self, tokens: Array, cache: Tokens, *, last: int = 1) -> tuple[Array, Tokens]:
-        return self.table[tokens[-last:]], Tokens((*cache.ids, *np.asarray(tokens).tolist()))
+        return self.table[tokens[len(tokens) - last :]], Tokens((*cache.ids, *np.asarray(tokens).tolist()))
 
 
 def histories(*rows: list[int], asked: int = 1) -> tuple[History, ...]:

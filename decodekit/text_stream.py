@@ -7,69 +7,142 @@ held back until it is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import asyncio
+import queue
+import weakref
+from collections.abc import Callable, Sequence
 
-from decodekit.completion import Completion, Usage
+from decodekit.completion import Completion
+from decodekit.errors import EngineClosedError
 from decodekit.generate import Token
-from decodekit.stopping import StoppingCriterion
+from decodekit.request import Event, Request
+from decodekit.stopping import Stop, StoppingCriterion
 from decodekit.tokenizer import Detokenizer
 
+Finish = Callable[[str, tuple[Token, ...], Stop], Completion]
 
-class TextStream:
-    """The pieces of one answer's text. Their concatenation is `completion.text`."""
+
+class Pieces:
+    """Turns the events of a request into pieces of text. Their concatenation is `completion.text`."""
 
     def __init__(
-        self,
-        tokens: Iterator[Token],
-        stopping: Sequence[StoppingCriterion],
-        detokenizer: Detokenizer,
-        prompt_tokens: int,
-        recipe: Mapping[str, Any],
+        self, stopping: Sequence[StoppingCriterion], detokenizer: Detokenizer, finish: Finish
     ) -> None:
-        self.completion: Completion | None = None  # set when the last piece is out
-        self._tokens = tokens
-        self._stopping = stopping
-        self._detokenizer = detokenizer
-        self._prompt_tokens = prompt_tokens
-        self._recipe = recipe
-        self._pieces = self._run()
+        self.completion: Completion | None = None  # set by the last event
+        self.failed = False
+        self._stopping, self._detokenizer, self._finish = stopping, detokenizer, finish
+        self._tokens: list[Token] = []
+        self._text, self._shown = "", 0
 
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
+    def push(self, event: Event) -> str:
+        """What this event makes certain; raises what ended the request if it was an error."""
+        if isinstance(event, BaseException):
+            self.failed = True
+            raise event
+        if isinstance(event, Stop):
+            return self._end(event)
+        self._tokens.append(event)
+        self._text += event.text
+        if event.stop is not None:
+            return self._end(event.stop)
+        certain = len(self._text) - max((c.pending(self._text) for c in self._stopping), default=0)
+        return self._show(max(certain, self._shown))
 
-    def complete(self) -> Completion:
-        """Run to the end."""
-        for _ in self._pieces:
-            pass
+    def complete(self, events: Sequence[Event]) -> Completion:
+        """The completion from all events at once."""
+        *tokens, last = events
+        for token in tokens:
+            assert isinstance(token, Token)
+            self._tokens.append(token)
+        self._text = "".join(token.text for token in self._tokens)
+        self.push(last)
         assert self.completion is not None
         return self.completion
 
-    def _run(self) -> Iterator[str]:
-        drawn: list[Token] = []
-        text, shown = "", 0
-        for token in self._tokens:
-            drawn.append(token)
-            text += token.text
-            if token.stop:
-                break
-            safe = len(text) - max(c.pending(text) for c in self._stopping)
-            if safe > shown:
-                yield text[shown:safe]
-                shown = safe
+    @property
+    def over(self) -> bool:
+        """Whether there will be no further event."""
+        return self.failed or self.completion is not None
 
-        stop = drawn[-1].stop
-        assert stop is not None
-        text = text + self._detokenizer.flush() if stop.keep is None else text[: stop.keep]
-        self.completion = Completion(
-            text=text,
-            tokens=tuple(drawn),
-            finish_reason=stop.reason,
-            stopped_by=stop.by,
-            seed=self._recipe["seed"],
-            sample=self._recipe["sample"],
-            usage=Usage(self._prompt_tokens, len(drawn)),
-            recipe=self._recipe,
-        )
-        if text[shown:]:
-            yield text[shown:]
+    def _end(self, stop: Stop) -> str:
+        if stop.keep is None:
+            self._text += self._detokenizer.flush()
+        else:
+            self._text = self._text[: stop.keep]
+        self.completion = self._finish(self._text, tuple(self._tokens), stop)
+        return self._show(len(self._text))
+
+    def _show(self, end: int) -> str:
+        piece = self._text[self._shown : end]
+        self._shown = end
+        return piece
+
+
+class TextStream:
+    """The pieces of one answer's text: iterate, then read `completion`. Closed or dropped, the request ends.
+
+    owner  is kept alive while the stream is
+    """
+
+    def __init__(
+        self, request: Request, events: queue.SimpleQueue[Event], pieces: Pieces, owner: object
+    ) -> None:
+        self._request, self._events, self._pieces, self._owner = request, events, pieces, owner
+        weakref.finalize(self, request.cancel)
+
+    @property
+    def completion(self) -> Completion | None:
+        """The answer with all that belongs to it, once the last piece is out."""
+        return self._pieces.completion
+
+    def __iter__(self) -> TextStream:
+        return self
+
+    def __next__(self) -> str:
+        while not (self._pieces.over or self._request.cancelled):
+            if piece := self._pieces.push(self._events.get()):
+                return piece
+        raise StopIteration
+
+    def complete(self) -> Completion:
+        """Run to the end."""
+        for _ in self:
+            pass
+        if self.completion is None:
+            raise EngineClosedError("the stream was closed before its end; start another")
+        return self.completion
+
+    def close(self) -> None:
+        """End the request without further pieces."""
+        self._request.cancel()
+
+
+class AsyncTextStream:
+    """The same on an event loop: `async for piece in stream`, then read `completion`."""
+
+    def __init__(self, request: Request, events: asyncio.Queue[Event], pieces: Pieces, owner: object) -> None:
+        self._request, self._events, self._pieces, self._owner = request, events, pieces, owner
+        weakref.finalize(self, request.cancel)
+
+    @property
+    def completion(self) -> Completion | None:
+        """The answer with all that belongs to it, once the last piece is out."""
+        return self._pieces.completion
+
+    def __aiter__(self) -> AsyncTextStream:
+        return self
+
+    async def __anext__(self) -> str:
+        while not (self._pieces.over or self._request.cancelled):
+            try:
+                event = await self._events.get()
+            except asyncio.CancelledError:
+                self.close()
+                raise
+            if piece := self._pieces.push(event):
+                return piece
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """End the request without further pieces."""
+        self._request.cancel()

@@ -28,6 +28,11 @@ class Tokenizer:
         self._decoder: dict[str, Any] = json.loads(text).get("decoder") or {}
         self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
+    def spells_like(self, other: Tokenizer) -> bool:
+        """Whether every id is the same token in both."""
+        ours, theirs = (t._tokenizer.get_vocab(with_added_tokens=True) for t in (self, other))
+        return bool(ours == theirs)
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a special token written in it becomes its id; nothing is added."""
         return list(self._tokenizer.encode(_valid(text), add_special_tokens=False).ids)

@@ -12,7 +12,9 @@ from decodekit.strategies.top_p import TopP
 
 @pytest.fixture
 def chain(plugins):
-    return lambda written: parse(written, plugins.logits_processors, LogitsProcessor)
+    return lambda written: tuple(
+        link.strategy for link in parse(written, plugins.logits_processors, LogitsProcessor)
+    )
 
 
 @pytest.mark.parametrize(

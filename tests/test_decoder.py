@@ -1,4 +1,5 @@
 import threading
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def test_greedy_is_the_default(make_decoder, script):
     completion = make_decoder(script("the cat!")).generate("a")
     assert completion.text == "the cat!"
     assert completion.finish_reason == "stop"
-    assert completion.recipe["chain"] == ["Greedy()"]
+    assert [link["name"] for link in completion.recipe["chain"]] == ["greedy"]
 
 
 def test_the_usage_counts_prompt_and_answer(make_decoder, script, tokenizer):
@@ -155,7 +156,10 @@ def test_a_decoder_is_shared_by_threads(decoder):
 def test_a_completion_is_plain_data(decoder):
     data = decoder.generate("the cat", SAMPLED, seed=3, logprobs=2, max_new_tokens=2).to_json()
     assert data["usage"]["prompt_tokens"] == len(decoder.encode("the cat"))
-    assert data["recipe"]["seed"] == 3 and data["recipe"]["chain"] == ["Temperature(t=0.9)", "TopP(p=0.95)"]
+    assert data["recipe"]["seed"] == 3 and data["recipe"]["chain"] == [
+        {"name": "temperature", "options": {"t": 0.9}, "from": f"decodekit {metadata.version('decodekit')}"},
+        {"name": "top_p", "options": {"p": 0.95}, "from": f"decodekit {metadata.version('decodekit')}"},
+    ]
     assert len(data["tokens"][0]["top"]) == 2
 
 

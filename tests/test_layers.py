@@ -7,13 +7,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
-    {"errors", "ops", "hookspecs"},
-    {"parameters", "bundle", "tokenizer", "history"},
-    {"model", "chat", "kv_cache", "processors", "stopping", "noise"},
-    {"onnx_model", "sampling", "strategies", "testing"},
-    {"generate", "plugins"},
-    {"chain", "completion"},
-    {"text_stream"},
+    {"errors", "ops", "hookspecs", "meter"},
+    {"parameters", "bundle", "tokenizer", "history", "origin"},
+    {"model", "chat", "kv_cache", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
+    {"sampling", "strategies", "testing", "slots", "slab_slots"},
+    {"onnx_model", "logprobs", "plugins"},
+    {"generate"},
+    {"speculate", "settings", "chain"},
+    {"request", "completion"},
+    {"batch", "text_stream"},
+    {"engine", "preparation"},
     {"decoder"},
     {"comparison", "doctor", "inspection"},
     {"console"},
@@ -21,7 +24,7 @@ LAYERS = [
     {"cli", "__init__"},
 ]
 ONLY_HERE = {
-    "onnxruntime": {"onnx_model"},
+    "onnxruntime": {"onnx_session"},
     "pluggy": {"hookspecs", "plugins"},
     "tokenizers": {"tokenizer"},
     "jinja2": {"chat"},

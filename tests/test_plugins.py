@@ -73,12 +73,14 @@ def test_built_ins_come_through_the_same_door(installed):
         "frequency_penalty",
         "presence_penalty",
         "logit_bias",
+        "min_new_tokens",
     }
     assert set(plugins.stopping_criteria.entries) == {
         "end_tokens",
         "max_new_tokens",
         "max_time",
         "stop_strings",
+        "repetition_loop",
     }
 
 

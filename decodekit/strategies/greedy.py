@@ -27,6 +27,8 @@ def greedy(logits: Array, ids: Array) -> Array:
 class Greedy(LogitsProcessor):
     """Choose the most probable token; of equals, the one with the lowest id."""
 
+    keeps_best = True
+
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return greedy(logits, step.ids)
 

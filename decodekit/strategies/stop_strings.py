@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
+from decodekit.parameters import whole
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 MAX_STRINGS = 16
@@ -19,9 +20,12 @@ class StopStrings(StoppingCriterion):
 
     The text is searched, not the tokens: a stop string may begin inside one token and end
     inside another. Of several the one that begins first counts; of those the longest.
+
+    after  generated tokens up to which no string counts, >= 0
     """
 
     strings: Sequence[str]
+    after: int = 0
 
     def __post_init__(self) -> None:
         strings = (self.strings,) if isinstance(self.strings, str) else tuple(self.strings)
@@ -29,9 +33,12 @@ class StopStrings(StoppingCriterion):
             raise ParameterError(f"stop: need one or more non-empty strings, got {self.strings!r}")
         if len(strings) > MAX_STRINGS or any(len(s.encode()) > MAX_BYTES for s in strings):
             raise ParameterError(f"stop: at most {MAX_STRINGS} strings of {MAX_BYTES} bytes each")
+        whole("stop_strings: after", self.after, "[0, inf)")
         object.__setattr__(self, "strings", strings)
 
     def check(self, progress: Progress) -> Stop | None:
+        if len(progress.history.generated) <= self.after:
+            return None
         found = [(at, -len(s), s) for s in self.strings if (at := _find(s, progress)) >= 0]
         if not found:
             return None
@@ -48,8 +55,13 @@ def _find(string: str, progress: Progress) -> int:
 
 
 def _overlap(text: str, string: str) -> int:
-    longest = min(len(text), len(string) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(string[:n])), 0)
+    """Characters at the end of `text` that `string` begins with, fewer than all of it."""
+    start = max(0, len(text) - len(string) + 1)
+    while (start := text.find(string[0], start)) >= 0:
+        if string.startswith(text[start:]):
+            return len(text) - start
+        start += 1
+    return 0
 
 
 @hookimpl

@@ -1,0 +1,242 @@
+"""
+A batch: the requests that decode together, and the ones that wait. One turn of it at a time.
+
+    wait -> [ read the prompt, a chunk a turn ] -> [ predict, sample, append, stop? ]* -> end
+
+In a turn at most one chunk of one prompt is read, then all running requests take a step
+in one call. Chunks have one size and begin at its multiples, whoever else is there, so what
+a request computes does not depend on its neighbours. No threads here; see `engine`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import numpy as np
+
+from decodekit.errors import ContextError
+from decodekit.meter import Meter
+from decodekit.prefix_cache import PrefixCache
+from decodekit.request import Ended, Request, tokens_of
+from decodekit.slots import Slots
+from decodekit.speculate import Costs
+
+CHUNK = 128  # tokens of a prompt that are read in one call
+QUEUE_SECONDS = 0.02  # between two looks for waiting requests that were cancelled or are overdue
+
+
+class Batch:
+    """Requests in slots 0 to R - 1 run; one more may be reading its prompt; the others wait in order."""
+
+    def __init__(self, slots: Slots, *, max_rows: int, prefix_bytes: int = 0) -> None:
+        self.slots = slots
+        self.max_rows = max_rows
+        self.prefixes = PrefixCache(CHUNK, prefix_bytes)
+        self.costs = Costs()
+        self.meter = Meter()
+        self.waiting: deque[Request] = deque()
+        self.reading: Request | None = None
+        self.running: list[Request] = []
+        self.current: Request | None = None  # whose strategies are at work now
+        self._look_at_queue = 0.0
+
+    def add(self, request: Request) -> None:
+        """Let a request wait. ContextError if it could never run."""
+        if not self.slots.fits(1, request.longest):
+            raise ContextError(
+                f"a cache for {request.longest} tokens does not fit into the memory allowed; lower "
+                "max_new_tokens, or load the model with more cache_bytes"
+            )
+        self.waiting.append(request)
+
+    @property
+    def idle(self) -> bool:
+        return not (self.waiting or self.reading or self.running)
+
+    def requests(self) -> list[Request]:
+        return [*self.running, *([self.reading] if self.reading else []), *self.waiting]
+
+    def turn(self) -> None:
+        """Take in who fits, read a chunk, take a step."""
+        self._drop_ended()
+        while self._admit():
+            pass
+        if self.reading:
+            self._read(self.reading)
+        if self.running:
+            self._step()
+            self.meter.steps += 1
+
+    def fail(self, error: BaseException) -> None:
+        """End every request with an error."""
+        for request in self.requests():
+            request.end(error)
+        self._look_at_queue = 0.0
+        self._drop_ended()
+
+    # who is where
+
+    def _drop_ended(self) -> None:
+        """Free what ended, was cancelled or ran out of time; in the queue, which may be long, at times."""
+        now = time.monotonic()
+        seen = [*self.running, *([self.reading] if self.reading else [])]
+        if now >= self._look_at_queue:
+            seen += self.waiting
+            self._look_at_queue = now + QUEUE_SECONDS
+        for request in seen:
+            if request.overdue(now):
+                request.time_out()
+            if request.ended or request.cancelled:
+                self._drop(request)
+
+    def _drop(self, request: Request) -> None:
+        if request is self.reading:
+            self.reading = None
+            self.slots.cut(request.slot, 0)
+        elif request.slot < 0:
+            self.waiting.remove(request)
+            self._leave_leader(request)
+        else:
+            self._vacate(request)
+
+    def _reserve(self, length: int) -> None:
+        rows = max(len(self.running), self.reading.slot + 1 if self.reading else 0)
+        self.slots.reserve(rows, length)
+
+    def _admit(self) -> bool:
+        """Move the next waiting request to a slot if there is room; whether it did."""
+        slot = len(self.running)
+        if not self.waiting or self.reading or slot == self.max_rows:
+            return False
+        request = self.waiting[0]
+        longest = max(r.longest for r in (request, *self.running))
+        if not self.slots.fits(slot + 1, longest):
+            return False
+        self.waiting.popleft()
+        request.slot = slot
+        self.slots.reserve(slot + 1, len(request.prompt))
+        self.slots.cut(slot, 0)
+        if not self._follow(request):
+            self._reuse_prefix(request)
+            self.reading = request
+        return True
+
+    def _follow(self, request: Request) -> bool:
+        """Take over the reading of a leader with the same prompt that is still in its slot."""
+        leader = self._leave_leader(request)
+        if leader is None or leader.first_logits is None or leader not in self.running:
+            return False
+        self.slots.copy(leader.slot, request.slot, len(request.prompt))
+        logits = leader.first_logits
+        if not leader.followers:
+            leader.first_logits = None
+        self._start(request, logits)
+        return True
+
+    def _leave_leader(self, request: Request) -> Request | None:
+        leader, request.leader = request.leader, None
+        if leader is not None:
+            leader.followers -= 1
+        return leader
+
+    def _reuse_prefix(self, request: Request) -> None:
+        for saved in self.prefixes.find(request.tenant, request.prompt):
+            self.slots.restore(request.slot, request.read, saved)
+            request.read += CHUNK
+            self.meter.reused += CHUNK
+
+    def _vacate(self, request: Request) -> None:
+        """Free a running request's slot and move the last one there."""
+        last = self.running.pop()
+        if last is not request:
+            slot, length = request.slot, int(self.slots.lengths[last.slot])
+            self.slots.cut(slot, 0)
+            self.slots.copy(last.slot, slot, length)
+            self.slots.cut(last.slot, 0)
+            self.running[slot], last.slot = last, slot
+        else:
+            self.slots.cut(request.slot, 0)
+
+    # what they do
+
+    def _read(self, request: Request) -> None:
+        chunk = request.prompt[request.read : request.read + CHUNK]
+        final = request.read + len(chunk) == len(request.prompt)
+        self._reserve(request.read + len(chunk))
+        logits = self.slots.read(request.slot, chunk, last=int(final))
+        request.read += len(chunk)
+        self.meter.prompt_tokens += len(chunk)
+        if self.prefixes.wants(request.tenant, request.prompt, request.read):
+            saved = self.slots.save(request.slot, request.read - len(chunk), request.read)
+            self.prefixes.add(request.tenant, request.prompt, request.read, saved)
+        if final:
+            self.reading = None
+            self._move_down(request)
+            if request.followers:
+                request.first_logits = logits.copy()
+            self._start(request, logits)
+
+    def _move_down(self, request: Request) -> None:
+        """Into the slot behind the running ones, some of which may have ended while it was reading."""
+        slot = len(self.running)
+        if request.slot != slot:
+            self.slots.copy(request.slot, slot, len(request.prompt))
+            self.slots.cut(request.slot, 0)
+            request.slot = slot
+
+    def _start(self, request: Request, logits: np.ndarray) -> None:
+        self.running.append(request)
+        self._take(request, logits)
+
+    def _step(self) -> None:
+        """Guesses that pay are checked first, row by row; then all take one token together."""
+        speculated = [self._speculated(request) for request in list(self.running)]
+        if all(speculated):
+            return
+        if any(speculated):
+            self._drop_ended()
+        self._reserve(max(int(self.slots.lengths[r.slot]) for r in self.running) + 1)
+        began = time.perf_counter()
+        logits = self.slots.step(tokens_of(self.running))
+        self.costs.saw_step(len(self.running), time.perf_counter() - began)
+        for i, request in enumerate(self.running):
+            self._take(request, logits[i : i + 1])
+
+    def _speculated(self, request: Request) -> bool:
+        """Check guesses in one call over them, if that pays. Whether it did."""
+        pace, length = request.pace, int(self.slots.lengths[request.slot])
+        if pace is None or request.ended:
+            return False
+        guesses = pace.guesses(request.answer, len(self.running), request.longest - length - 1)
+        if not guesses:
+            return False
+        tokens = np.asarray([request.newest(), *guesses])
+        self._reserve(length + len(tokens))
+        began = time.perf_counter()
+        logits = self.slots.read(request.slot, tokens, last=len(tokens)).copy()
+        self.costs.saw_chunk(len(tokens), time.perf_counter() - began)
+        right = 0
+        for i, guess in enumerate((*guesses, None)):
+            id = self._take(request, logits[i : i + 1])
+            if id != guess or request.ended:
+                break
+            right += 1
+        pace.checked(len(guesses), right)
+        self.slots.cut(request.slot, length + 1 + right)
+        return True
+
+    def _take(self, request: Request, logits: np.ndarray) -> int | None:
+        """The next token of a running request; None where it ended without."""
+        self.current = request
+        try:
+            token = request.take(logits)
+        except Ended:
+            return None
+        finally:
+            self.current = None
+        self.meter.tokens += 1
+        self.meter.chain += request.answer.sampling
+        if request.pace is not None:
+            request.pace.expect(token.id)
+        return token.id

@@ -1,0 +1,243 @@
+"""
+The engine: one thread that owns a model and decodes for everybody.
+
+Callers on any thread hand in requests and get events. The thread runs turns of a `Batch`
+while there is work and sleeps while there is none. A second thread watches it: where a
+turn takes longer than `stall` seconds, the callers are told instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from decodekit.batch import Batch
+from decodekit.errors import EngineClosedError, EngineStalledError, ForkedError, QueueFullError
+from decodekit.meter import Meter
+from decodekit.model import Model
+from decodekit.origin import describe
+from decodekit.request import Request
+from decodekit.slots import OneByOne, Slots
+
+T = TypeVar("T")
+
+MAX_ROWS = 16
+MAX_QUEUE = 1024
+STALL_SECONDS = 300.0
+
+
+class Engine:
+    """Decodes many requests with one model. Its methods may be called from any thread.
+
+    max_rows       sequences that decode together at most
+    cache_bytes    memory of their caches at most; None: half of what is free now
+    prefix_bytes   memory for prefixes of prompts that were read before; 0: none are kept
+    max_queue      requests that may wait; one more is refused
+    deterministic  decode every sequence in calls of its own, see docs/reproducibility.md
+    stall          seconds after which a turn counts as stuck
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_rows: int = MAX_ROWS,
+        cache_bytes: int | None = None,
+        prefix_bytes: int | None = None,
+        max_queue: int = MAX_QUEUE,
+        deterministic: bool = False,
+        stall: float = STALL_SECONDS,
+    ) -> None:
+        self.model = model
+        self.max_rows = max_rows
+        self.deterministic = deterministic
+        self.cache_bytes = _free_memory() // 2 if cache_bytes is None else cache_bytes
+        prefixes = self.cache_bytes // 16 if prefix_bytes is None else prefix_bytes
+        slots = _slots(model, max_rows, self.cache_bytes, together=not deterministic)
+        self._batch = Batch(slots, max_rows=max_rows, prefix_bytes=prefixes)
+        self._max_queue, self._stall = max_queue, stall
+        self._inbox: deque[Request] = deque()
+        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing: BaseException | None = None
+        self._busy_since: float | None = None  # when the turn now in progress began
+        self._pid = os.getpid()
+
+    @property
+    def meter(self) -> Meter:
+        """Where the time goes, and counts."""
+        return self._batch.meter
+
+    @property
+    def costs(self) -> Any:
+        """Measured seconds of calls, by shape."""
+        return self._batch.costs
+
+    @property
+    def running(self) -> int:
+        """Requests that are being decoded now."""
+        return len(self._batch.running) + (self._batch.reading is not None)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._batch.waiting) + len(self._inbox)
+
+    @property
+    def age(self) -> float:
+        """Seconds the turn in progress has taken so far; 0 between turns."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def submit(self, *requests: Request) -> None:
+        """Decode these; all are taken in, or none and an error is raised."""
+        with self._changed:
+            self._check_open()
+            if self.waiting + len(requests) > self._max_queue + self._batch.max_rows:
+                raise QueueFullError(
+                    f"{self.waiting} requests wait already and at most {self._max_queue} may; "
+                    "try again later, or load the model with more max_queue"
+                )
+            self._inbox.extend(requests)
+            self._wake()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """The result of a function that uses the model, run on the engine's thread between two turns."""
+        future: Future[T] = Future()
+        with self._changed:
+            self._check_open()
+            if threading.current_thread() is self._thread:
+                return function()
+            self._jobs.append((function, future))
+            self._wake()
+        return future.result()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """End what runs with an error, and the thread; wait for it at most `timeout` seconds."""
+        with self._changed:
+            if self._closing is None:
+                self._closing = EngineClosedError("the decoder was closed; load the model again")
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and self._pid == os.getpid():
+            thread.join(timeout)
+
+    def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedError(
+                "this decoder was loaded before the process forked and its threads did not come along; "
+                "load it in the child, or start processes with 'spawn'"
+            )
+        if self._closing is not None:
+            raise self._closing
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="decodekit engine", daemon=True)
+            self._thread.start()
+            threading.Thread(target=self._watch, name="decodekit watchdog", daemon=True).start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._inbox or self._jobs or self._closing) and self._batch.idle:
+                    self._changed.wait()
+                requests, self._inbox = self._inbox, deque()
+                jobs, self._jobs = self._jobs, deque()
+            self._busy_since = time.monotonic()
+            if self._closing is not None:
+                self._end(requests, jobs, self._closing)
+                return
+            for function, future in jobs:
+                _do(function, future)
+            self._take_in(requests)
+            self._turn()
+            self._busy_since = None
+
+    def _take_in(self, requests: deque[Request]) -> None:
+        for request in requests:
+            try:
+                self._batch.add(request)
+            except Exception as exc:
+                request.end(exc)
+
+    def _turn(self) -> None:
+        began, graph = time.perf_counter(), self._graph_seconds()
+        try:
+            self._batch.turn()
+        except BaseException as exc:  # the model's call failed: nobody's step can be trusted
+            self._batch.fail(exc)
+        self.meter.graph += self._graph_seconds() - graph
+        self.meter.seconds += time.perf_counter() - began
+
+    def _graph_seconds(self) -> float:
+        session = getattr(self.model, "session", None)
+        return 0.0 if session is None else session.seconds
+
+    def _end(self, requests: deque[Request], jobs: deque[Any], error: BaseException) -> None:
+        for request in (*requests, *self._batch.requests()):
+            request.end(error)
+        for _, future in jobs:
+            future.set_exception(error)
+        self._busy_since = None
+
+    def _watch(self) -> None:
+        while self._closing is None:
+            time.sleep(min(1.0, self._stall / 4))
+            if self.age > self._stall:
+                self._give_up()
+                return
+
+    def _give_up(self) -> None:
+        """Tell everybody that the thread is stuck. It cannot be stopped; the engine takes nothing more."""
+        current = self._batch.current
+        where = "in the model"
+        if current is not None:
+            where = "in a strategy of " + ", ".join(map(describe, current.answer.strategies))
+        error = EngineStalledError(
+            f"no step for {self.age:.0f} s, {where}; load the model again, "
+            "with a larger stall if that is normal"
+        )
+        with self._changed:
+            self._closing = error
+            requests, self._inbox = self._inbox, deque()
+            jobs, self._jobs = self._jobs, deque()
+        self._end(requests, jobs, error)
+
+
+def _slots(model: Model, max_rows: int, max_bytes: int, *, together: bool) -> Slots:
+    own = getattr(model, "slots", None)
+    if own is not None:
+        made: Slots = own(max_rows=max_rows, max_bytes=max_bytes, together=together)
+        return made
+    return OneByOne(model, max_rows=max_rows, max_bytes=max_bytes)
+
+
+def _do(function: Callable[[], Any], future: Future[Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(function())
+    except BaseException as exc:
+        future.set_exception(exc)
+
+
+def _free_memory() -> int:
+    """Bytes that are free now, of the machine or of its control group."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as f:
+            free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 8 << 30
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as f:
+            limit = f.read().strip()
+        return min(free, int(limit)) if limit != "max" else free
+    except (OSError, ValueError):
+        return free

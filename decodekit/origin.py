@@ -1,0 +1,34 @@
+"""Where a strategy comes from, for errors and records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+
+from decodekit.errors import DecodekitError, StrategyError
+
+
+@cache
+def distribution(package: str) -> str:
+    """The distribution that a top-level package belongs to, and its version; "" where there is none."""
+    found = metadata.packages_distributions().get(package)
+    return f"{found[0]} {metadata.version(found[0])}" if found else ""
+
+
+def describe(strategy: object) -> str:
+    """A strategy as errors name it: its repr and the distribution it came with."""
+    origin = distribution(type(strategy).__module__.partition(".")[0])
+    return f"{strategy!r} ({origin})" if origin else repr(strategy)
+
+
+@contextmanager
+def named(strategy: object, place: str) -> Iterator[None]:
+    """A plugin's fault ends this request with the plugin's name on it."""
+    try:
+        yield
+    except DecodekitError:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise StrategyError(f"{describe(strategy)} raised {exc!r} at {place}") from exc

@@ -1,0 +1,232 @@
+"""
+Preparation: from a prompt, a chain and settings to requests for the engine.
+
+Everything a user gives is checked here, before anything runs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from decodekit.bundle import Bundle
+from decodekit.chain import Link, Written, link, parse
+from decodekit.chat import Chat, Message
+from decodekit.completion import Completion, Usage
+from decodekit.errors import ParameterError, PromptError
+from decodekit.generate import Answer, Token
+from decodekit.logprobs import Logprobs
+from decodekit.model import Model
+from decodekit.ops import Array, keep
+from decodekit.plugins import Plugins
+from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.request import Event, Request
+from decodekit.sampling import Sampler
+from decodekit.settings import Settings
+from decodekit.speculate import Costs, DraftModel, Pace, PromptLookup
+from decodekit.stopping import Stop, StoppingCriterion
+from decodekit.strategies.end_tokens import EndTokens
+from decodekit.strategies.greedy import Greedy
+from decodekit.strategies.max_new_tokens import MaxNewTokens
+from decodekit.strategies.max_time import MaxTime
+from decodekit.strategies.min_new_tokens import MinNewTokens
+from decodekit.strategies.stop_strings import StopStrings
+from decodekit.text_stream import Pieces
+from decodekit.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int] | Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Preparer:
+    """Knows a model's tokens and limits, and what plugins offer."""
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    chat: Chat
+    plugins: Plugins
+    vocabulary: int
+    origin: Mapping[str, Any]  # of every recipe
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids a prompt stands for, up to where the answer begins."""
+        if isinstance(prompt, str) or (prompt and not isinstance(prompt[0], int)):
+            if not prompt:
+                raise PromptError("prompt is empty; give at least one character")
+            return self.chat.prompt(prompt)  # type: ignore[arg-type]
+        if not prompt:
+            raise PromptError("prompt is empty; give at least one token id")
+        for i, id in enumerate(prompt):
+            if type(id) is not int or not 0 <= id < self.tokenizer.size:
+                raise PromptError(f"prompt[{i}] must be a token id in [0, {self.tokenizer.size}), got {id!r}")
+        return tuple(prompt)  # type: ignore[arg-type]
+
+    def chain(self, written: Written) -> tuple[Link, ...]:
+        """The strategies a chain names, in order, bound to this model's tokens; greedy if there is none."""
+        registry = self.plugins.logits_processors
+        links = parse(written, registry, LogitsProcessor) or (link(Greedy(), registry),)
+        return tuple(replace(one, strategy=one.strategy.bind(self.tokenizer)) for one in links)
+
+    def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
+        ids = self.encode(prompt)
+        room = self.bundle.room(len(ids), settings.max_new_tokens)
+        links = self.chain(chain)
+        before = self._before(settings)
+        logprobs = None
+        if settings.logprobs is not None:
+            names = [*(type(p).__name__ for p in before), *(one.name for one in links)]
+            logprobs = Logprobs(settings.logprobs, settings.logprobs_at, names)
+        elif settings.logprobs_at != "raw":
+            raise ParameterError("logprobs_at needs logprobs, the number of alternatives, which may be 0")
+        return Prepared(
+            preparer=self,
+            ids=ids,
+            room=room,
+            links=links,
+            sampler=Sampler((*before, *(one.strategy for one in links))),
+            criteria=self._criteria(settings, room),
+            logprobs=logprobs,
+            settings=settings if settings.seed is not None else replace(settings, seed=secrets.randbits(53)),
+        )
+
+    def _before(self, settings: Settings) -> tuple[LogitsProcessor, ...]:
+        """What comes before every chain: padding of the vocabulary and early ends are out of reach."""
+        before: list[LogitsProcessor] = []
+        if self.vocabulary > self.tokenizer.size:
+            before.append(KnownTokens(self.tokenizer.size))
+        if settings.min_new_tokens:
+            ends = [*self._ends(settings), *EndTokens(settings.stop_token_ids).ids]
+            before.append(MinNewTokens(settings.min_new_tokens, ends).bind(self.tokenizer))
+        return tuple(before)
+
+    def _ends(self, settings: Settings) -> Sequence[int]:
+        return () if settings.ignore_eos else sorted(self.bundle.stop_ids)
+
+    def _criteria(self, settings: Settings, room: int) -> tuple[Link, ...]:
+        registry = self.plugins.stopping_criteria
+        own: list[StoppingCriterion] = [
+            EndTokens([*self._ends(settings), *EndTokens(settings.stop_token_ids).ids])
+        ]
+        if settings.stop:
+            own.append(StopStrings(settings.stop, settings.min_new_tokens))
+        if settings.max_time is not None:
+            own.append(MaxTime(settings.max_time))
+        links = [
+            *(link(criterion, registry) for criterion in own),
+            *parse(settings.criteria, registry, StoppingCriterion),
+            link(MaxNewTokens(room), registry),
+        ]
+        return tuple(replace(one, strategy=one.strategy.bind(self.tokenizer)) for one in links)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked request, from which the requests of its samples are made."""
+
+    preparer: Preparer
+    ids: tuple[int, ...]
+    room: int
+    links: tuple[Link, ...]
+    sampler: Sampler
+    criteria: tuple[Link, ...]
+    logprobs: Logprobs | None
+    settings: Settings
+
+    def request(
+        self,
+        sample: int,
+        emit: Callable[[Event], None],
+        *,
+        costs: Costs,
+        draft: Model | None = None,
+        leader: Request | None = None,
+    ) -> tuple[Request, Pieces]:
+        """A request for one sample, and what makes text and the completion from its events."""
+        seed = self.settings.seed or 0
+        stopping = tuple(one.strategy for one in self.criteria)
+        detokenizer = self.preparer.tokenizer.detokenizer(continues=self.preparer.chat.continues)
+        answer = Answer(
+            self.ids,
+            self.sampler,
+            stopping,
+            seed=seed,
+            sample=sample,
+            detokenizer=detokenizer,
+            logprobs=self.logprobs,
+        )
+        request = Request(
+            answer,
+            self.room,
+            emit,
+            max_time=self.settings.max_time,
+            tenant=self.settings.tenant,
+            leader=leader,
+            pace=self._pace(costs, draft),
+        )
+
+        def finish(text: str, tokens: tuple[Token, ...], stop: Stop) -> Completion:
+            return Completion(
+                text=text,
+                tokens=tokens,
+                finish_reason=stop.reason,
+                stopped_by=stop.by,
+                seed=seed,
+                sample=sample,
+                usage=Usage(len(self.ids), len(tokens)),
+                recipe=self._recipe(seed, sample, tokens),
+                speculation={} if request.pace is None else request.pace.to_json(),
+            )
+
+        return request, Pieces(stopping, detokenizer, finish)
+
+    def _pace(self, costs: Costs, draft: Model | None) -> Pace | None:
+        how = self.settings.speculate
+        if how == "draft" and draft is None:
+            raise ParameterError("speculate 'draft' needs a draft model; load the model with draft=BUNDLE")
+        if how == "off":
+            return None
+        if draft is not None and how != "lookup":
+            return Pace(DraftModel(draft, self.sampler), costs)
+        return Pace(PromptLookup(), costs)
+
+    def _recipe(self, seed: int, sample: int, tokens: Sequence[Token]) -> Mapping[str, Any]:
+        return {
+            **self.preparer.origin,
+            "chain": [one.to_json() for one in self.links],
+            "criteria": [one.to_json() for one in self.criteria],
+            "settings": {
+                "min_new_tokens": self.settings.min_new_tokens,
+                "stop_token_ids": sorted(self.settings.stop_token_ids),
+                "ignore_eos": self.settings.ignore_eos,
+            },
+            "seed": seed,
+            "sample": sample,
+            "prompt": list(self.ids),
+            "ids": [token.id for token in tokens],
+            "digests": [token.digest for token in tokens],
+        }
+
+
+class KnownTokens(LogitsProcessor):
+    """Remove candidates that the tokenizer does not have."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def process(self, logits: Array, step: Step, state: State) -> Array:
+        return keep(logits, step.ids < self.size)
+
+
+def origin(bundle: Bundle, model: Any) -> dict[str, Any]:
+    """What names the model and the software, for recipes."""
+    session = getattr(model, "session", None)
+    runtime = {} if session is None else {"provider": model.provider, "onnxruntime": session.version}
+    return {
+        "bundle": bundle.name,
+        "bundle_sha256": bundle.sha256,
+        "decodekit": metadata.version("decodekit"),
+        **runtime,
+    }

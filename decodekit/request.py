@@ -1,0 +1,102 @@
+"""A request: one sequence that the engine decodes, and the way its tokens go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from decodekit.errors import StrategyError
+from decodekit.generate import Answer, Token
+from decodekit.ops import Array
+from decodekit.speculate import Pace
+from decodekit.stopping import Stop
+
+Event = Token | Stop | BaseException  # the last one of a request is a token with a stop, a stop, or an error
+
+
+class Request:
+    """One sequence in an engine.
+
+    answer    what decodes it
+    room      tokens it may generate at most
+    emit      is called with every event, on the engine's thread; must be quick and not fail
+    max_time  seconds from now after which it ends even where it waits; None: never
+    tenant    prefixes of prompts are shared between requests of one tenant only
+    leader    another request with the same prompt, whose reading may be taken over
+    pace      decides how many tokens to guess; None: no speculation
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        room: int,
+        emit: Callable[[Event], None],
+        *,
+        max_time: float | None = None,
+        tenant: str = "",
+        leader: Request | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self.answer = answer
+        self.prompt: Array = answer.ids
+        self.longest = len(self.prompt) + room
+        self.deadline = None if max_time is None else time.monotonic() + max_time
+        self.tenant, self.leader, self.pace = tenant, leader, pace
+        self.followers = 0  # requests that wait to take over this one's reading
+        self.first_logits: Array | None = None  # [1, V] after the prompt, kept while there are followers
+        self.slot = -1
+        self.read = 0  # tokens of the prompt that are in the slot
+        self.cancelled = False
+        self.ended = False
+        self._max_time = max_time
+        self._emit = emit
+        if leader is not None:
+            leader.followers += 1
+
+    def cancel(self, _: object = None) -> None:
+        """Let it end before the next step, without a further event."""
+        self.cancelled = True
+
+    def overdue(self, now: float) -> bool:
+        """Whether its time is over at `now`, on the monotonic clock."""
+        return self.deadline is not None and now >= self.deadline and not self.ended
+
+    def take(self, logits: Array) -> Token:
+        """The next token, from logits [1, V], to the caller too. What a strategy raises ends this request."""
+        try:
+            token = self.answer.take(logits)
+        except Exception as exc:
+            self.end(exc)
+            raise Ended from exc
+        except BaseException as exc:  # a plugin must not end the engine
+            self.end(StrategyError(f"a strategy raised {exc!r}"))
+            raise Ended from exc
+        if self.ended:  # given up meanwhile
+            raise Ended
+        self.ended = token.stop is not None
+        self._emit(token)
+        return token
+
+    def end(self, event: Stop | BaseException) -> None:
+        """End without a further token."""
+        if not self.ended:
+            self.ended = True
+            self._emit(event)
+
+    def time_out(self) -> None:
+        self.end(Stop("time", by=f"{self._max_time} s"))
+
+    def newest(self) -> int:
+        """The last id: drawn, and not yet read by the model."""
+        return int(self.answer.sequence.history().ids[-1])
+
+
+class Ended(Exception):
+    """A request ended by an error that its caller was given."""
+
+
+def tokens_of(requests: Sequence[Request]) -> Array:
+    """The newest id of each, int64 [R]."""
+    return np.fromiter((r.newest() for r in requests), np.int64, len(requests))

@@ -1,0 +1,204 @@
+"""
+Speculation: guess the next tokens cheaply, check them in one call of the model.
+
+Lossless, because the sampler is pure and its noise belongs to positions: after a call over
+the guesses it draws at each of them what it would have drawn anyway. A guess is that token,
+or it and those behind it are dropped. Nothing about a strategy changes.
+
+Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+arXiv:2211.17192, accept by rejection sampling; the form used here, shared noise, is Daliri,
+Musco and Suresh, "Coupling without Communication and Drafter-Invariant Speculative
+Decoding", 2024, arXiv:2408.07978. Prompt lookup: Saxena, 2023; Yang et al., "Inference with
+Reference", 2023, arXiv:2304.04487.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from decodekit.generate import Answer
+from decodekit.history import Sequence as Row
+from decodekit.model import Model
+from decodekit.processors import Step
+from decodekit.sampling import Sampler
+
+MOST = 8  # guesses in one call
+MEMORY = 0.15  # weight of the newest measurement in a running mean
+PROBE = 32  # steps without a guess after which one is tried, where guessing costs something
+
+
+class Drafter(Protocol):
+    """Guesses how one sequence goes on."""
+
+    free: bool  # whether a guess costs next to nothing
+
+    def guess(self, answer: Answer, most: int) -> Sequence[int]:
+        """Up to `most` ids."""
+
+
+class PromptLookup:
+    """The tokens that followed the last time the newest ones occurred in prompt or answer.
+
+    sizes  how many newest tokens must agree, tried in this order
+    """
+
+    free = True
+
+    def __init__(self, sizes: Sequence[int] = (4, 2)) -> None:
+        self._sizes = sizes
+        self._after: dict[tuple[int, ...], int] = {}  # n-gram -> place behind its last occurrence
+        self._known = 0
+
+    def guess(self, answer: Answer, most: int) -> Sequence[int]:
+        ids = answer.ids
+        self._learn(ids)
+        for size in self._sizes:
+            at = self._after.get(tuple(ids[-size:].tolist()))
+            if at is not None:
+                return [int(i) for i in ids[at : at + most]]
+        return []
+
+    def _learn(self, ids: Any) -> None:
+        longest = max(self._sizes)
+        start = max(0, self._known - longest)
+        new = ids[start:-1].tolist()  # what ends in the last id has no successor yet
+        for end in range(self._known - start, len(new)):
+            for size in self._sizes:
+                if end + 1 >= size:
+                    self._after[tuple(new[end + 1 - size : end + 1])] = start + end + 1
+        self._known = start + len(new)
+
+
+class DraftModel:
+    """A smaller model with the same vocabulary, drawing with the request's own chain and noise."""
+
+    free = False
+
+    def __init__(self, model: Model, sampler: Sampler) -> None:
+        self._model, self._sampler = model, sampler
+        self._cache, self._read = model.new_cache(), np.zeros(0, np.int64)
+
+    def guess(self, answer: Answer, most: int) -> Sequence[int]:
+        row, states = answer.sequence.copy(), answer.states
+        most = min(most, self._model.context_length - row.length)
+        guesses: list[int] = []
+        while len(guesses) < most:
+            logits = self._predict(row)
+            draw = self._sampler.draw(logits, Step.dense((row.history(),), logits.shape[-1]), states)
+            states, id = draw.states, int(draw.tokens[0])
+            row.append(id)
+            guesses.append(id)
+        return guesses
+
+    def _predict(self, row: Row) -> Any:
+        ids = row.history().ids
+        known = min(len(self._read), len(ids) - 1)
+        same = np.flatnonzero(self._read[:known] != ids[:known])
+        known = int(same[0]) if len(same) else known
+        logits, self._cache = self._model(ids[known:], self._cache.keep(known))
+        self._read = ids.copy()
+        return logits
+
+
+class Costs:
+    """Seconds that calls of a model take, measured as they happen: running means by shape."""
+
+    def __init__(self) -> None:
+        self._chunk: dict[int, float] = {}  # tokens in one row
+        self._step: dict[int, float] = {}  # rows of one token
+
+    def saw_chunk(self, tokens: int, seconds: float) -> None:
+        believed = self._chunk.setdefault(tokens, self.chunk(tokens) or seconds)
+        self._chunk[tokens] = believed + MEMORY * (seconds - believed)
+
+    def saw_step(self, rows: int, seconds: float) -> None:
+        believed = self._step.setdefault(rows, seconds)
+        self._step[rows] = believed + MEMORY * (seconds - believed)
+
+    def chunk(self, tokens: int) -> float:
+        """Of one row; a length not seen yet is thought as cheap as the next shorter one, to be tried."""
+        seen = [n for n in self._chunk if n <= tokens]
+        return self._chunk[max(seen)] if seen else self.step(1)
+
+    def step(self, rows: int) -> float:
+        return self._step.get(rows) or self._step.get(1) or 0.0
+
+    def rate(self, rows: int) -> float:
+        """Tokens per second of `rows` rows that decode together."""
+        seconds = self.step(rows)
+        return rows / seconds if seconds else 0.0
+
+
+@dataclass
+class Statistics:
+    """How speculation went: calls over guesses, tokens guessed in them, and those that were right."""
+
+    calls: int = 0
+    guessed: int = 0
+    accepted: int = 0
+
+
+class Pace:
+    """How many tokens to guess for one request: as many as pay by measured cost and success, or none."""
+
+    def __init__(self, drafter: Drafter, costs: Costs) -> None:
+        self.statistics = Statistics()
+        self._drafter, self._costs = drafter, costs
+        self._success = 0.7  # running share of guesses that were right, where the ones before were
+        self._seconds = 0.0  # of one guess
+        self._open: Sequence[int] = ()  # a guess that was made but not sent, checked against what comes
+        self._idle = 0
+
+    def guesses(self, answer: Answer, rows: int, room: int) -> Sequence[int]:
+        """What to check now, among `rows` rows and with `room` tokens to go; empty: not worth it."""
+        most = min(MOST, room - 1)
+        self._idle += 1
+        if most < 1 or not (self._drafter.free or self._best(most, rows) or self._idle >= PROBE):
+            return ()
+        wanted = most if self._drafter.free else max(1, self._best(most, rows))
+        began = time.perf_counter()
+        guess = self._drafter.guess(answer, wanted)
+        if guess:
+            self._seconds += MEMORY * ((time.perf_counter() - began) / len(guess) - self._seconds)
+        count = self._best(len(guess), rows) if self._drafter.free else len(guess)
+        self._open = guess[:1] if count == 0 else ()
+        if count:
+            self._idle = 0
+        return guess[:count]
+
+    def expect(self, id: int) -> None:
+        """Tell the token that came where nothing was sent."""
+        if self._open:
+            self._learn(self._open[0] == id)
+            self._open = ()
+
+    def checked(self, guessed: int, right: int) -> None:
+        """Tell how many of the guesses that were sent were right."""
+        self.statistics.calls += 1
+        self.statistics.guessed += guessed
+        self.statistics.accepted += right
+        for i in range(min(right + 1, guessed)):
+            self._learn(i < right)
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self.statistics)
+
+    def _learn(self, hit: bool) -> None:
+        self._success += MEMORY * (hit - self._success)
+
+    def _best(self, most: int, rows: int) -> int:
+        """The number of guesses with the most tokens a second; 0 where a step with all gives more."""
+        best, rate = 0, self._costs.rate(rows)
+        tokens, chance = 1.0, 1.0
+        for count in range(1, most + 1):
+            chance *= self._success
+            tokens += chance
+            seconds = self._costs.chunk(count + 1) + (0 if self._drafter.free else count * self._seconds)
+            if seconds and tokens / seconds > rate:
+                best, rate = count, tokens / seconds
+        return best
