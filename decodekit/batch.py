@@ -18,7 +18,7 @@ import numpy as np
 from decodekit.errors import ContextError
 from decodekit.meter import Meter
 from decodekit.prefix_cache import PrefixCache
-from decodekit.request import Ended, Request, tokens_of
+from decodekit.request import Ended, Request
 from decodekit.slots import Slots
 from decodekit.speculate import Costs
 
@@ -150,7 +150,7 @@ class Batch:
         """Free a running request's slot and move the last one there."""
         last = self.running.pop()
         if last is not request:
-            slot, length = request.slot, int(self.slots.lengths[last.slot])
+            slot, length = request.slot, self.slots.lengths[last.slot]
             self.slots.cut(slot, 0)
             self.slots.copy(last.slot, slot, length)
             self.slots.cut(last.slot, 0)
@@ -161,7 +161,7 @@ class Batch:
     # what they do
 
     def _read(self, request: Request) -> None:
-        chunk = request.prompt[request.read : request.read + CHUNK]
+        chunk = request.prompt[request.read : request.read + CHUNK].tolist()
         final = request.read + len(chunk) == len(request.prompt)
         self._reserve(request.read + len(chunk))
         logits = self.slots.read(request.slot, chunk, last=int(final))
@@ -191,27 +191,28 @@ class Batch:
 
     def _step(self) -> None:
         """Guesses that pay are checked first, row by row; then all take one token together."""
-        speculated = [self._speculated(request) for request in list(self.running)]
+        speculated = [self._speculated(request) for request in self.running]
         if all(speculated):
             return
         if any(speculated):
             self._drop_ended()
-        self._reserve(max(int(self.slots.lengths[r.slot]) for r in self.running) + 1)
+        self._reserve(1 + max(self.slots.lengths[: len(self.running)]))
         began = time.perf_counter()
-        logits = self.slots.step(tokens_of(self.running))
+        logits = self.slots.step([request.answer.newest for request in self.running])
         self.costs.saw_step(len(self.running), time.perf_counter() - began)
         for i, request in enumerate(self.running):
             self._take(request, logits[i : i + 1])
 
     def _speculated(self, request: Request) -> bool:
         """Check guesses in one call over them, if that pays. Whether it did."""
-        pace, length = request.pace, int(self.slots.lengths[request.slot])
+        pace = request.pace
         if pace is None or request.ended:
             return False
+        length = self.slots.lengths[request.slot]
         guesses = pace.guesses(request.answer, len(self.running), request.longest - length - 1)
         if not guesses:
             return False
-        tokens = np.asarray([request.newest(), *guesses])
+        tokens = [request.answer.newest, *guesses]
         self._reserve(length + len(tokens))
         began = time.perf_counter()
         logits = self.slots.read(request.slot, tokens, last=len(tokens)).copy()

@@ -14,7 +14,7 @@ from decodekit.logprobs import Logprobs
 from decodekit.model import Model
 from decodekit.ops import Array
 from decodekit.processors import Step
-from decodekit.sampling import Draw, Sampler
+from decodekit.sampling import Sampler
 from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
 from decodekit.tokenizer import Detokenizer
 
@@ -25,7 +25,9 @@ class Token:
 
     id        the token
     text      what it adds to the text; "" while a character is incomplete
-    digest    32 bits that name the model's and the chain's numbers at this step, see `digest`
+    logit     of the token, as the model gave it
+    score     of the token, its logit after the chain
+    width     how many columns it was drawn from
     logprob   log-probability of the token where `Logprobs` looks, nats; None: not asked for
     top       the most probable tokens there, with theirs, best first
     stop      the verdict that ends the sequence, on the last token only
@@ -33,10 +35,20 @@ class Token:
 
     id: int
     text: str
-    digest: int = 0
+    logit: float = 0.0
+    score: float = 0.0
+    width: int = 0
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     stop: Stop | None = None
+
+    @property
+    def digest(self) -> int:
+        """CRC-32 of id, logit, score and width.
+
+        Numbers of another kernel, bundle, chain or version give another digest, nearly always.
+        """
+        return zlib.crc32(struct.pack("<Iffi", self.id, self.logit, self.score, self.width))
 
 
 def stream(
@@ -89,6 +101,8 @@ class Answer:
         self.sampling = 0.0  # seconds the last draw took
         self._sampler, self._stopping = sampler, stopping
         self._detokenizer, self._logprobs = detokenizer, logprobs
+        self._history = self.sequence.history()
+        self.newest = int(self._history.ids[-1])
 
     @property
     def strategies(self) -> Seq[object]:
@@ -98,32 +112,25 @@ class Answer:
     @property
     def ids(self) -> Array:
         """Prompt and generated ids, int64 [T]."""
-        return self.sequence.history().ids
+        return self._history.ids
 
     def take(self, logits: Array) -> Token:
         """One turn, from logits float [1, V] of what comes next."""
         began = time.perf_counter()
-        step = Step.dense((self.sequence.history(),), logits.shape[-1])
+        step = Step.dense((self._history,), logits.shape[-1])
         draw = self._sampler.draw(logits, step, self.states)  # sample
-        self.states, id = draw.states, int(draw.tokens[0])
+        id = int(draw.tokens[0])
+        self.states, self.newest = draw.states, id
         self.sampling = time.perf_counter() - began
 
         self.sequence.append(id)  # append
+        self._history = self.sequence.history()
         start, new = len(self.text), self._detokenizer.push(id) if self._detokenizer else ""
         if new:
             self.text += new
 
-        elapsed = time.monotonic() - self.began
-        progress = Progress(self.sequence.history(), self.text, start, elapsed)
+        progress = Progress(self._history, self.text, start, time.monotonic() - self.began)
         stop = first_stop(self._stopping, progress)  # stop?
 
         logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
-        return Token(id, new, digest(logits, draw, id), logprob, top, stop)
-
-
-def digest(logits: Array, draw: Draw, id: int) -> int:
-    """CRC-32 of the token, its logit before and after the chain and how many columns it was drawn from.
-
-    Numbers of another kernel, bundle, chain or version give another digest, nearly always.
-    """
-    return zlib.crc32(struct.pack("<Iffi", id, logits[0, id], draw.scores[0], draw.width))
+        return Token(id, new, float(logits[0, id]), float(draw.scores[0]), draw.width, logprob, top, stop)

@@ -62,16 +62,19 @@ class Session:
 
 
 class Binding:
-    """Arrays that a graph reads and writes where they are. They must be contiguous and outlive it."""
+    """Contiguous arrays that a graph reads and writes where they are; they are kept while it is."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._binding = session._session.io_binding()
+        self._kept: dict[str, Array] = {}
 
     def input(self, name: str, array: Array) -> None:
+        self._kept[name] = array
         self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def output(self, name: str, array: Array) -> None:
+        self._kept[name] = array
         self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def run(self) -> None:

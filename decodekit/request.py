@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable
 
 from decodekit.errors import StrategyError
 from decodekit.generate import Answer, Token
@@ -88,15 +86,6 @@ class Request:
     def time_out(self) -> None:
         self.end(Stop("time", by=f"{self._max_time} s"))
 
-    def newest(self) -> int:
-        """The last id: drawn, and not yet read by the model."""
-        return int(self.answer.sequence.history().ids[-1])
-
 
 class Ended(Exception):
     """A request ended by an error that its caller was given."""
-
-
-def tokens_of(requests: Sequence[Request]) -> Array:
-    """The newest id of each, int64 [R]."""
-    return np.fromiter((r.newest() for r in requests), np.int64, len(requests))

@@ -85,22 +85,23 @@ class Sampler:
 
     def draw(self, logits: Array, step: Step, states: tuple[State, ...]) -> Draw:
         """One token per row from logits [B, V], the columns of `step` in ascending order of id."""
-        _check_logits(logits, step)
+        if not self._takes_best:
+            check_logits(logits, step)
         stages, left, shaped = self.shape(logits, step, states)
         if left.shape[-1] == 1:
-            column = np.zeros(len(left), np.int64)
+            score, tokens = left[:, 0], shaped.ids[:, 0]
         else:
             column = sample(left, noise.keys(step.rows), shaped.ids)
-        score = _pick(left, column)
-        if not np.isfinite(score).all():
-            raise _culprit(self.processors, stages, step)
-        tokens = _pick(shaped.ids, column)
+            score, tokens = _pick(left, column), _pick(shaped.ids, column)
+        if not _finite(score):
+            check_logits(logits, step)
+            raise self.culprit(stages, step)
+        return Draw(tokens, self.accept(tokens, stages, step, states), stages, score, left.shape[-1])
 
-        after = tuple(
-            _accept(processor, state, stage, tokens, step)
-            for processor, state, stage in zip(self.processors, states, stages, strict=True)
-        )
-        return Draw(tokens, after, stages, score, left.shape[-1])
+    @property
+    def _takes_best(self) -> bool:
+        """Whether the model's best candidate is taken, so that one look at it tells whether all is well."""
+        return self.compact and bool(self.processors) and self.processors[0].keeps_best
 
     def shape(self, logits: Array, step: Step, states: tuple[State, ...]) -> tuple[list[Stage], Array, Step]:
         """The stages of the chain; and what is left to draw from, logits [B, N] and the step with its ids."""
@@ -115,6 +116,32 @@ class Sampler:
             if self.compact:
                 logits, step = drop_removed_columns(logits, step)
         return stages, logits, step
+
+    def accept(
+        self, tokens: Array, stages: Iterable[Stage], step: Step, states: tuple[State, ...]
+    ) -> tuple[State, ...]:
+        """The states after `tokens` int [B], drawn or forced, behind a step with these stages.
+
+        A strategy that had removed a token, or was never shown it, keeps its state.
+        """
+        return tuple(
+            _accept(processor, state, stage, tokens, step)
+            for processor, state, stage in zip(self.processors, states, stages, strict=True)
+        )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a token may change a state."""
+        return any(type(p).accept is not LogitsProcessor.accept for p in self.processors)
+
+    def culprit(self, stages: Iterable[Stage], step: Step) -> ContractError:
+        """The error that names who left nothing to draw from, or what is not a number."""
+        for processor, stage in zip(self.processors, stages, strict=True):
+            if np.isnan(stage.logits).any() or np.isposinf(stage.logits).any():
+                return ContractError(f"{describe(processor)} gave NaN or +inf at {_place(step)}")
+            if (stage.logits == -np.inf).all(axis=-1).any():
+                return ContractError(f"no candidate left after {describe(processor)} at {_place(step)}")
+        raise AssertionError("a draw was not finite although every stage was")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +170,20 @@ class Draw:
     width: int
 
 
+def check_logits(logits: Array, step: Step) -> None:
+    """Raise NumericalError unless the model's logits [B, V] are numbers with a finite best one."""
+    top = logits.max(axis=-1)
+    if not _finite(top):
+        kind = "NaN" if np.isnan(top).any() else "+inf" if np.isposinf(top).any() else "-inf everywhere"
+        raise NumericalError(
+            f"the model gave {kind} logits at {_place(step)}; check its dtype with a float32 bundle"
+        )
+
+
 def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     """The best candidate of each row, of equals the first: all that a greedy processor would leave."""
     column = logits.argmax(axis=-1)
-    return _pick(logits, column)[:, None], replace(step, ids=_pick(step.ids, column)[:, None])
+    return _pick(logits, column)[:, None], Step(step.rows, _pick(step.ids, column)[:, None])
 
 
 def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
@@ -175,10 +212,13 @@ def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State
     return out
 
 
-def _accept(processor: LogitsProcessor, state: State, stage: Stage, token: Array, step: Step) -> State:
+def _accept(processor: LogitsProcessor, state: State, stage: Stage, tokens: Array, step: Step) -> State:
     if type(processor).accept is LogitsProcessor.accept:
         return state
-    column = np.argmax(stage.ids == token[:, None], axis=-1)
+    column = np.argmax(stage.ids == tokens[:, None], axis=-1)
+    survived = (_pick(stage.ids, column) == tokens) & np.isfinite(_pick(stage.logits, column))
+    if not survived.all():
+        return state
     with named(processor, _place(step)):
         return processor.accept(_read_only(stage.logits), column, state)
 
@@ -189,22 +229,9 @@ def _read_only(array: Array) -> Array:
     return view
 
 
-def _check_logits(logits: Array, step: Step) -> None:
-    top = logits.max(axis=-1)
-    if not np.isfinite(top).all():
-        kind = "NaN" if np.isnan(top).any() else "+inf" if np.isposinf(top).any() else "-inf everywhere"
-        raise NumericalError(
-            f"the model gave {kind} logits at {_place(step)}; check its dtype with a float32 bundle"
-        )
-
-
-def _culprit(processors: Iterable[LogitsProcessor], stages: Iterable[Stage], step: Step) -> ContractError:
-    for processor, stage in zip(processors, stages, strict=True):
-        if np.isnan(stage.logits).any() or np.isposinf(stage.logits).any():
-            return ContractError(f"{describe(processor)} gave NaN or +inf at {_place(step)}")
-        if (stage.logits == -np.inf).all(axis=-1).any():
-            return ContractError(f"no candidate left after {describe(processor)} at {_place(step)}")
-    raise AssertionError("a draw was not finite although every stage was")
+def _finite(row: Array) -> bool:
+    """Whether all numbers are finite."""
+    return math.isfinite(row[0]) if len(row) == 1 else bool(np.isfinite(row).all())
 
 
 def _place(step: Step) -> str:
@@ -212,4 +239,6 @@ def _place(step: Step) -> str:
 
 
 def _pick(array: Array, column: Array) -> Array:
+    if len(column) == 1:
+        return array[0, column]
     return array[np.arange(len(column)), column]

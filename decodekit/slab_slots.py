@@ -7,6 +7,7 @@ copied. The slab grows by doubling, as far as the memory allowed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +28,9 @@ class Graph(Protocol):
     @property
     def bytes_per_token(self) -> int: ...
 
-    def run(self, slab: Slab, first: int, tokens: Array, lengths: Array, last: int) -> Array: ...
+    def run(
+        self, slab: Slab, first: int, tokens: Sequence[int], lengths: Sequence[int], last: int
+    ) -> Array: ...
 
 
 class SlabSlots:
@@ -43,7 +46,7 @@ class SlabSlots:
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._together = together
         self.slab = Slab(graph.spec, 1, min(FIRST_CAPACITY, graph.context_length))
-        self.lengths = np.zeros(max_rows, np.int64)
+        self.lengths = [0] * max_rows
 
     def fits(self, rows: int, length: int) -> bool:
         return rows <= self._max_rows and self._bytes(rows, length) <= self._max_bytes
@@ -55,22 +58,23 @@ class SlabSlots:
         more_rows = slab.rows if rows <= slab.rows else min(max(rows, 2 * slab.rows), self._max_rows)
         longer = slab.capacity if length <= slab.capacity else max(length, 2 * slab.capacity)
         if self._bytes(more_rows, longer) > self._max_bytes:  # no room to grow ahead; what was admitted fits
-            longest = max(length, int(self.lengths.max()))
+            longest = max(length, *self.lengths)
             more_rows, longer = rows, max(longest, min(longer, self._max_bytes // self._bytes(rows, 1)))
         longer = min(longer, self._graph.context_length)
-        slab.resize(more_rows, longer, self.lengths[: min(more_rows, slab.rows)].tolist())
+        slab.resize(more_rows, longer, self.lengths[: min(more_rows, slab.rows)])
 
-    def read(self, slot: int, tokens: Array, *, last: int) -> Array:
-        logits = self._graph.run(self.slab, slot, tokens[None], self.lengths[slot : slot + 1], last)
+    def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
+        logits = self._graph.run(self.slab, slot, tokens, self.lengths[slot : slot + 1], last)
         self.lengths[slot] += len(tokens)
         return logits[0]
 
-    def step(self, tokens: Array) -> Array:
+    def step(self, tokens: Sequence[int]) -> Array:
         rows = len(tokens)
         if not self._together:
             return np.concatenate([self.read(row, tokens[row : row + 1], last=1) for row in range(rows)])
-        logits = self._graph.run(self.slab, 0, tokens[:, None], self.lengths[:rows], 1)
-        self.lengths[:rows] += 1
+        logits = self._graph.run(self.slab, 0, tokens, self.lengths[:rows], 1)
+        for row in range(rows):
+            self.lengths[row] += 1
         return logits[:, 0]
 
     def cut(self, slot: int, length: int) -> None:

@@ -21,8 +21,8 @@ class Slots(Protocol):
     """What the engine needs of a model."""
 
     @property
-    def lengths(self) -> Any:
-        """Tokens in each, int [slots]."""
+    def lengths(self) -> Sequence[int]:
+        """Tokens in each."""
 
     def fits(self, rows: int, length: int) -> bool:
         """Whether that many slots of that many tokens are within the memory allowed."""
@@ -30,11 +30,11 @@ class Slots(Protocol):
     def reserve(self, rows: int, length: int) -> None:
         """Make room for that many slots of that many tokens; what is in them stays."""
 
-    def read(self, slot: int, tokens: Array, *, last: int) -> Array:
-        """Append tokens int [T] to a slot; logits of what follows the `last` ones, float32 [last, V]."""
+    def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
+        """Append tokens to a slot; logits of what follows the `last` ones, float32 [last, V]."""
 
-    def step(self, tokens: Array) -> Array:
-        """Append tokens int [R] to slots 0 to R - 1; logits float32 [R, V], valid until the next step."""
+    def step(self, tokens: Sequence[int]) -> Array:
+        """Append one token to each of slots 0 to R - 1; logits float32 [R, V], valid until the next step."""
 
     def cut(self, slot: int, length: int) -> None:
         """Forget what came after the first `length` tokens of a slot."""
@@ -69,11 +69,11 @@ class OneByOne:
         while len(self._caches) < rows:
             self._caches.append(self._model.new_cache())
 
-    def read(self, slot: int, tokens: Array, *, last: int) -> Array:
-        logits, self._caches[slot] = self._model(tokens, self._caches[slot], last=last)
+    def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
+        logits, self._caches[slot] = self._model(np.asarray(tokens), self._caches[slot], last=last)
         return logits
 
-    def step(self, tokens: Array) -> Array:
+    def step(self, tokens: Sequence[int]) -> Array:
         return np.concatenate(
             [self.read(slot, tokens[slot : slot + 1], last=1) for slot in range(len(tokens))]
         )

@@ -18,6 +18,8 @@ import tokenizers
 
 from decodekit.errors import TokenizerError
 
+MAX_BYTES = 128 << 20  # of a tokenizer.json; 256,000 tokens take 33 MiB
+
 
 class Tokenizer:
     """A `tokenizer.json`, read with the `tokenizers` library."""
@@ -126,10 +128,16 @@ class ByteDetokenizer:
     def __init__(self, token_bytes: dict[int, bytes], *, strip_first_space: bool = False) -> None:
         self._token_bytes = token_bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._whole = True  # no bytes of an incomplete character are waiting
         self._strip = strip_first_space
 
     def push(self, id: int) -> str:
-        text = self._utf8.decode(self._token_bytes.get(id, b""))
+        added = self._token_bytes.get(id, b"")
+        if self._whole and added.isascii():
+            text = added.decode()
+        else:
+            text = self._utf8.decode(added)
+            self._whole = not self._utf8.getstate()[0]
         if self._strip and text:
             self._strip = False
             return text.removeprefix(" ")
@@ -169,6 +177,8 @@ class DecodingDetokenizer:
 
 def _read(path: Path) -> str:
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise TokenizerError(f"{path}: {size} bytes; at most {MAX_BYTES} are read")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise TokenizerError(f"{path}: cannot be read ({exc})") from exc
