@@ -3,9 +3,10 @@ A batch: the requests that decode together, and the ones that wait. One turn of 
 
     wait -> [ read the prompt, a chunk a turn ] -> [ predict, sample, append, stop? ]* -> end
 
-In a turn at most one chunk of one prompt is read, then all running requests take a step
-in one call. Chunks have one size and begin at its multiples, whoever else is there, so what
-a request computes does not depend on its neighbours. No threads here; see `engine`.
+In a turn at most one chunk of a prompt is read, or several prompts that are shorter, then all
+running requests take a step in one call. Chunks have one size and begin at its multiples,
+whoever else is there, so what a request computes does not depend on its neighbours. No
+threads here; see `engine`.
 """
 
 from __future__ import annotations
@@ -58,12 +59,9 @@ class Batch:
         return [*self.running, *([self.reading] if self.reading else []), *self.waiting]
 
     def turn(self) -> None:
-        """Take in who fits, read a chunk, take a step."""
+        """Read a chunk, take a step."""
         self._drop_ended()
-        while self._admit():
-            pass
-        if self.reading:
-            self._read(self.reading)
+        self._read_prompts()
         if self.running:
             self._step()
             self.meter.steps += 1
@@ -159,6 +157,17 @@ class Batch:
             self.slots.cut(request.slot, 0)
 
     # what they do
+
+    def _read_prompts(self) -> None:
+        """Take in who fits and read prompts, CHUNK tokens in all at most."""
+        left = CHUNK
+        while True:
+            while not self.reading and self._admit():
+                pass
+            if self.reading is None or (size := self.reading.next_chunk(CHUNK)) > left:
+                return
+            left -= size
+            self._read(self.reading)
 
     def _read(self, request: Request) -> None:
         chunk = request.prompt[request.read : request.read + CHUNK].tolist()

@@ -44,6 +44,7 @@ class OnnxModel:
         self.session = session
         self.past = [f"past_key_values.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
         self.present = [f"present.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
+        self.positions = bundle.manifest["graph"].get("positions", "input")
         self.logits_dtype = np.float16 if "float16" in session.outputs.get("logits", "") else np.float32
         _check_graph(bundle, session, self.past, self.present)
 
@@ -82,7 +83,8 @@ class InPlaceModel(OnnxModel):
         return logits[0].copy(), cache.extended(len(tokens))
 
     def slots(self, *, max_rows: int, max_bytes: int, together: bool) -> SlabSlots:
-        """Places for sequences that decode together."""
+        """Places for sequences that decode together, where the graph knows each row's positions by itself."""
+        together = together and self.positions in ("input", "operator")
         return SlabSlots(self, max_rows=max_rows, max_bytes=max_bytes, together=together)
 
     def run(self, slab: Slab, first: int, tokens: Sequence[int], lengths: Sequence[int], last: int) -> Array:

@@ -19,7 +19,7 @@ class Request:
 
     answer    what decodes it
     room      tokens it may generate at most
-    emit      is called with every event, on the engine's thread; must be quick and not fail
+    emit      is called with every event, on the engine's thread; must be quick
     max_time  seconds from now after which it ends even where it waits; None: never
     tenant    prefixes of prompts are shared between requests of one tenant only
     leader    another request with the same prompt, whose reading may be taken over
@@ -74,14 +74,25 @@ class Request:
         if self.ended:  # given up meanwhile
             raise Ended
         self.ended = token.stop is not None
-        self._emit(token)
+        self._send(token)
         return token
 
     def end(self, event: Stop | BaseException) -> None:
         """End without a further token."""
         if not self.ended:
             self.ended = True
+            self._send(event)
+
+    def next_chunk(self, size: int) -> int:
+        """Tokens of the prompt to read next, in chunks of `size`."""
+        return min(size, len(self.prompt) - self.read)
+
+    def _send(self, event: Event) -> None:
+        """A caller that can no longer be reached, as on a closed event loop, wants no more."""
+        try:
             self._emit(event)
+        except Exception:
+            self.cancelled = True
 
     def time_out(self) -> None:
         self.end(Stop("time", by=f"{self._max_time} s"))

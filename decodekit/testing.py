@@ -104,6 +104,10 @@ def _check_state(processor: LogitsProcessor, out: Array, apply: Any, logits: Arr
     assert _equal(state, before), "state moves by value: accept returns the new one and leaves the old"
     again = processor.accept(_frozen(out), _frozen(column), state)
     assert _equal(after, again), "same inputs, same state"
+    kept, lent = copy.deepcopy(after), out.copy()
+    remembered = processor.accept(_frozen(lent), _frozen(column), state)
+    lent[...] = 0.0
+    assert _equal(remembered, kept), "the logits are the caller's: a state that remembers some copies them"
     first = apply(logits, step, after)
     assert np.array_equal(first, apply(logits, step, again)), "same state, same output"
     assert _equal(state, before), "process does not write to the state"

@@ -102,6 +102,12 @@ def test_the_snippets_of_the_plugin_page_run():
         exec(compile(snippet, "write-a-plugin.md", "exec"), {"__name__": "snippet"})
 
 
+def test_the_snippets_of_the_decoding_page_run(capsys):
+    page = (ROOT / "docs" / "decoding.md").read_text()
+    exec(compile("\n".join(blocks(page, "python")), "decoding.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
 def test_every_hook_and_every_contract_method_is_documented():
     page = (ROOT / "docs" / "write-a-plugin.md").read_text()
     from decodekit import LogitsProcessor, StoppingCriterion, hookspecs
