@@ -1,9 +1,9 @@
 """
 The bundle: a model as a folder, complete and checked, or refused.
 
-`decodekit.json`, the manifest, is written last, so a folder that has one is whole.
-It names every file with its size and sha256 and says what the graph expects.
-This module knows files and sizes; it does not know onnxruntime or tokenizers.
+`decodekit.json`, the manifest, is written last, so a folder that has one is whole. It names
+every file with its size and sha256 and says what the graph expects. A folder that others made
+gets a manifest in memory. Either way the graph is checked before anything native reads it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from decodekit.errors import BundleError, BundleHashError, ContextError
+from decodekit.files import read_template, regular_file, sha256
+from decodekit.foreign import describe_folder
+from decodekit.graph_check import check_graph_file, external_files
+from decodekit.manifest import FORMAT, MANIFEST, check_manifest, read_manifest
 
-MANIFEST = "decodekit.json"
-FORMAT = 1
 EMBEDDED = Path(__file__).parent / "models"  # bundles that come with the package, by folder name
 
 
@@ -67,6 +68,15 @@ class Bundle:
         return CacheSpec(**self.manifest["graph"]["cache"])
 
     @property
+    def positions(self) -> str:
+        """Where the graph takes positions from: "input", "operator", "mask" or "unknown"."""
+        return str(self.manifest["graph"].get("positions", "input"))
+
+    @property
+    def logits_dtype(self) -> str:
+        return str(self.manifest["graph"].get("logits_dtype", "float32"))
+
+    @property
     def vocabulary(self) -> int:
         return int(self.manifest["vocabulary"])
 
@@ -84,13 +94,20 @@ class Bundle:
 
     @property
     def chat_template(self) -> str | None:
+        """Jinja source, from the file that the manifest names."""
         name = self.manifest.get("chat_template")
-        return (self.path / name).read_text(encoding="utf-8") if name else None
+        return read_template(self.path / name) if name else None
 
     @property
     def sha256(self) -> str:
-        """Names the bundle's content: the hash of its manifest, which holds those of the files."""
-        return sha256(self.path / MANIFEST)
+        """Names the bundle's content: the hash of its manifest, which holds those of the files.
+
+        A folder that others made has no manifest on disk: all its files are hashed, at every call.
+        """
+        if "origin" not in self.manifest:
+            return sha256(self.path / MANIFEST)
+        lines = (f"{sha256(self.path / n)} {e['size']} {n}\n" for n, e in self.manifest["files"].items())
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def room(self, prompt: int, max_new_tokens: int | None) -> int:
         """How many tokens may be generated after a prompt of that many."""
@@ -107,12 +124,15 @@ class Bundle:
 
 
 def open_bundle(path_or_name: str | os.PathLike[str]) -> Bundle:
-    """The bundle in that folder, or the embedded one of that name, after checking every file."""
-    path = _find(path_or_name)
-    manifest = _read_manifest(path / MANIFEST)
-    for name, expected in manifest["files"].items():
-        _check_file(path, name, expected)
-    return Bundle(path, manifest)
+    """The bundle in that folder, or the embedded one of that name, after checking every file.
+
+    A folder without a manifest is taken for one of optimum, of onnxruntime-genai's builder or of
+    the hub; of several graphs in it, one is chosen by its path: "folder/onnx/model_q4.onnx".
+    """
+    try:
+        return _open(_find(path_or_name))
+    except OSError as exc:  # no permission, a name that is too long
+        raise BundleError(f"{os.fspath(path_or_name)}: cannot be read ({exc})") from exc
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
@@ -122,7 +142,7 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
         n: {"sha256": sha256(folder / n), "size": (folder / n).stat().st_size} for n in names if n != MANIFEST
     }
     manifest = {"format": FORMAT, **fields, "files": files}
-    _check_fields(folder / MANIFEST, manifest)
+    check_manifest(folder / MANIFEST, manifest)
     draft = folder / f".{MANIFEST}"
     with draft.open("w", encoding="utf-8") as f:
         json.dump(manifest, f, indent=1, ensure_ascii=False)
@@ -132,10 +152,23 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def _open(path: Path) -> Bundle:
+    if not (path / MANIFEST).exists():
+        folder, manifest = describe_folder(path)
+        check_manifest(folder, manifest)
+        return Bundle(folder, manifest)
+    regular_file(path, MANIFEST, "it is the manifest")
+    manifest = read_manifest(path / MANIFEST)
+    for name, expected in manifest["files"].items():
+        _check_file(path, name, expected)
+    bundle = Bundle(path, manifest)
+    graph = check_graph_file(bundle.graph, pinned=manifest["files"].keys())
+    if unlisted := {*external_files(graph)} - manifest["files"].keys():
+        raise BundleError(
+            f"{bundle.graph}: keeps weights in {sorted(unlisted)}, which {MANIFEST} does not list; "
+            "export the bundle again"
+        )
+    return bundle
 
 
 def _find(path_or_name: str | os.PathLike[str]) -> Path:
@@ -143,82 +176,16 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     if isinstance(path_or_name, str) and (EMBEDDED / name / MANIFEST).is_file() and Path(name).name == name:
         return EMBEDDED / name
     path = Path(name)
-    if not path.is_dir():
+    if path.suffix == ".onnx" and (path.parent / MANIFEST).is_file():
+        raise BundleError(f"{name}: a file of a bundle; give the bundle's folder, {path.parent}")
+    if not path.is_dir() and path.suffix != ".onnx":
         here = ", ".join(sorted(p.name for p in EMBEDDED.glob("*") if (p / MANIFEST).is_file())) or "none"
         raise BundleError(f"{name}: no such folder, and no embedded model of that name (embedded: {here})")
-    if not (path / MANIFEST).is_file():
-        raise BundleError(f"{name}: no bundle, it has no {MANIFEST}; write one with `decodekit export`")
     return path
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
-        raise BundleError(f"{path}: not a JSON object ({exc}); copy or export the bundle again") from exc
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise BundleError(f"{path}: no manifest of a bundle; copy or export the bundle again")
-    if manifest["format"] > FORMAT:
-        raise BundleError(f"{path}: format {manifest['format']} is newer than this decodekit; upgrade it")
-    _check_fields(path, manifest)
-    return manifest
-
-
-_FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "name": str,
-    "graph": dict,
-    "vocabulary": int,
-    "context_length": int,
-    "stop_ids": list,
-    "tokenizer": str,
-    "files": dict,
-}
-
-
-def _check_fields(path: Path, manifest: Mapping[str, Any]) -> None:
-    for field, kind in _FIELDS.items():
-        if not isinstance(manifest.get(field), kind):
-            raise BundleError(f"{path}: field {field!r} is missing or not a {kind.__name__}")  # type: ignore[union-attr]
-    vocabulary = manifest["vocabulary"]
-    wrong = [i for i in manifest["stop_ids"] if not isinstance(i, int) or not 0 <= i < vocabulary]
-    if wrong:
-        raise BundleError(f"{path}: stop_ids must be in [0, {vocabulary}), got {wrong[0]!r}")
-    if not manifest["stop_ids"] and not manifest.get("allow_no_eos"):
-        raise BundleError(
-            f"{path}: stop_ids is empty, so no answer would end; set allow_no_eos if that is meant"
-        )
-    graph = manifest["graph"]
-    try:
-        cache = CacheSpec(**graph["cache"])
-    except (KeyError, TypeError) as exc:
-        raise BundleError(f"{path}: graph.cache must have {[*CacheSpec.__slots__]}") from exc
-    if cache.kind not in ("in_place", "concatenating"):
-        raise BundleError(
-            f"{path}: graph.cache.kind must be 'in_place' or 'concatenating', got {cache.kind!r}"
-        )
-    for name in (
-        graph.get("file"),
-        manifest["tokenizer"],
-        manifest.get("chat_template") or graph.get("file"),
-    ):
-        if name not in manifest["files"]:
-            raise BundleError(f"{path}: {name!r} is used but not listed under files")
-
-
 def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
-    if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or "\0" in name:
-        raise BundleError(f"{folder / MANIFEST}: file name {name!r} leaves the folder")
-    path = folder / name
-    try:
-        found = path.lstat()
-    except OSError as exc:
-        raise BundleError(
-            f"{path}: listed in {MANIFEST} but missing; copy or export the bundle again"
-        ) from exc
-    if not stat.S_ISREG(found.st_mode):
-        raise BundleError(
-            f"{path}: not a regular file; a bundle holds no links, folders or devices in place of files"
-        )
+    path, found = folder / name, regular_file(folder, name, f"{MANIFEST} lists it")
     if found.st_size != expected["size"]:
         raise BundleHashError(
             f"{path}: {found.st_size} bytes, the manifest says {expected['size']}; copy or export it again"

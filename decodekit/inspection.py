@@ -1,4 +1,4 @@
-"""An inspection: what a bundle says of itself, in words for a person."""
+"""An inspection: what a bundle, or a folder that others made, says of itself, in words for a person."""
 
 from __future__ import annotations
 
@@ -8,19 +8,36 @@ from typing import Any
 import numpy as np
 
 from decodekit.bundle import Bundle
+from decodekit.files import sha256
 from decodekit.tokenizer import Tokenizer
+
+ORIGINS = {
+    "optimum": "others: an export of optimum",
+    "onnxruntime-genai": "others: the model builder of onnxruntime-genai",
+    "hub": "others: an ONNX folder of the hub",
+}
+POSITIONS = {
+    "input": "given to the graph",
+    "operator": "counted by the attention operator",
+    "mask": "counted along the attention mask",
+    "unknown": "not known; prompts run one by one",
+}
 
 
 def describe(bundle: Bundle) -> dict[str, str]:
     """Facts by name."""
     manifest, tokenizer = bundle.manifest, Tokenizer(bundle.tokenizer)
     facts = {
+        "made for": ORIGINS.get(
+            manifest.get("origin", ""), "decodekit: a bundle, checked against its manifest"
+        ),
         "architecture": manifest.get("architecture", "not said"),
         "parameters": f"{manifest['parameters']:,}" if "parameters" in manifest else "not said",
         "weights": f"{manifest.get('dtype', 'not said')}, stored as {manifest.get('storage', 'they are')}",
         "vocabulary": f"{bundle.vocabulary:,}, of which the tokenizer has {tokenizer.size:,}",
         "context": f"{bundle.context_length:,} tokens",
         "cache": _cache(bundle),
+        "positions": POSITIONS[bundle.positions],
         "stop tokens": ", ".join(f"{tokenizer.token(i)} ({i})" for i in sorted(bundle.stop_ids)) or "none",
         "chat template": manifest.get("chat_template") or "none: a prompt is continued as it is",
         "licence": (manifest.get("license") or "not said").strip().partition("\n")[0],
@@ -28,7 +45,10 @@ def describe(bundle: Bundle) -> dict[str, str]:
         "made by": ", ".join(f"{name} {version}" for name, version in manifest.get("made_by", {}).items()),
     }
     for name, entry in manifest["files"].items():
-        facts[name] = f"{entry['size']:,} bytes, sha256 {entry['sha256'][:16]}..."
+        digest = entry.get("sha256") or sha256(bundle.path / name)
+        facts[name] = f"{entry['size']:,} bytes, sha256 {digest[:16]}..."
+    if missing := manifest.get("missing"):
+        facts["a bundle also has"] = "\n".join(missing)
     return facts | {"bundle": f"sha256 {bundle.sha256}"}
 
 

@@ -44,7 +44,7 @@ class OnnxModel:
         self.session = session
         self.past = [f"past_key_values.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
         self.present = [f"present.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
-        self.positions = bundle.manifest["graph"].get("positions", "input")
+        self.positions = bundle.positions
         self.logits_dtype = np.float16 if "float16" in session.outputs.get("logits", "") else np.float32
         _check_graph(bundle, session, self.past, self.present)
 

@@ -2,31 +2,30 @@ import json
 import os
 
 import pytest
+from onnx_bytes import field, model, tensor
 
 from decodekit.bundle import MANIFEST, open_bundle, write_manifest
 from decodekit.errors import BundleError, BundleHashError, ContextError
 
+CACHE = {"kind": "in_place", "layers": 1, "kv_heads": 1, "head_dim": 8, "dtype": "float32"}
+GRAPH_FIELDS = {"file": "model.onnx", "inputs": ["input_ids"], "outputs": ["logits"], "cache": CACHE}
 FIELDS = {
     "name": "toy",
-    "graph": {
-        "file": "model.onnx",
-        "inputs": ["input_ids"],
-        "outputs": ["logits"],
-        "cache": {"kind": "in_place", "layers": 1, "kv_heads": 1, "head_dim": 8, "dtype": "float32"},
-    },
+    "graph": GRAPH_FIELDS,
     "vocabulary": 10,
     "context_length": 32,
     "stop_ids": [2],
     "tokenizer": "tokenizer.json",
     "chat_template": None,
 }
+GRAPH = model() + field(6, "x" * (497 - len(model())))  # 500 bytes; the rest is a text for people
 
 
 @pytest.fixture
 def folder(tmp_path):
     path = tmp_path / "a bündle"
     path.mkdir()
-    (path / "model.onnx").write_bytes(b"graph" * 100)
+    (path / "model.onnx").write_bytes(GRAPH)
     (path / "tokenizer.json").write_text("{}")
     write_manifest(path, FIELDS)
     return path
@@ -47,7 +46,7 @@ def test_a_sealed_folder_opens(folder):
 
 def test_a_bundle_is_named_by_its_content(folder):
     before = open_bundle(folder).sha256
-    (folder / "model.onnx").write_bytes(b"other")
+    (folder / "model.onnx").write_bytes(model())
     assert write_manifest(folder, FIELDS).sha256 != before
 
 
@@ -59,14 +58,15 @@ def test_no_such_folder(tmp_path):
 def test_a_folder_without_a_manifest_is_no_bundle(folder):
     (folder / MANIFEST).unlink()
     with pytest.raises(
-        BundleError, match=r"no bundle, it has no decodekit.json; write one with `decodekit export`"
+        BundleError,
+        match=r"no decodekit.json, .* says what the model is; copy the folder again, or write a bundle",
     ):
         open_bundle(folder)
 
 
 def test_a_missing_file_is_named(folder):
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(BundleError, match=r"tokenizer.json: listed in decodekit.json but missing"):
+    with pytest.raises(BundleError, match=r"tokenizer.json: No such file .*, though decodekit.json lists it"):
         open_bundle(folder)
 
 
@@ -107,7 +107,28 @@ def test_a_newer_format_asks_for_an_upgrade(folder):
         ({"stop_ids": []}, "stop_ids is empty, so no answer would end"),
         ({"stop_ids": [10]}, r"stop_ids must be in \[0, 10\), got 10"),
         ({"stop_ids": ["</s>"]}, "stop_ids must be in"),
-        ({"graph": {"file": "model.onnx"}}, "graph.cache must have"),
+        ({"graph": {"file": "model.onnx"}}, "field 'graph.inputs' is missing or not a list"),
+        (
+            {"graph": GRAPH_FIELDS | {"cache": {"kind": "in_place"}}},
+            "'graph.cache.layers' is missing or not a int",
+        ),
+        ({"graph": GRAPH_FIELDS | {"cache": CACHE | {"kind": "paged"}}}, "graph.cache.kind must be one of"),
+        (
+            {"graph": GRAPH_FIELDS | {"cache": CACHE | {"pages": 1}}},
+            "graph.cache has unknown fields .'pages'.",
+        ),
+        (
+            {"graph": GRAPH_FIELDS | {"positions": "somewhere"}},
+            "graph.positions must be one of .* got 'somewhere'",
+        ),
+        ({"graph": GRAPH_FIELDS | {"file": ["model.onnx"]}}, "'graph.file' is missing or not a str"),
+        ({"files": {"model.onnx": 500}}, "'tokenizer.json' is used but not listed"),
+        (
+            {"files": {"model.onnx": 500, "tokenizer.json": {}}},
+            "'files.model.onnx.size' is missing or not a int",
+        ),
+        ({"context_length": 0}, r"context_length must be in \[1, inf\), got 0"),
+        ({"chat_template": 1}, "1 is used but not listed"),
         ({"tokenizer": "../other.json"}, "'../other.json' is used but not listed"),
     ],
 )
@@ -127,16 +148,42 @@ def test_a_file_name_that_leaves_the_folder_is_refused(folder, name):
 
 def test_links_pipes_and_folders_are_no_files_of_a_bundle(folder, tmp_path):
     graph = folder / "model.onnx"
-    content = graph.read_bytes()
-    graph.unlink()
-    (tmp_path / "elsewhere").write_bytes(content)
-    graph.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BundleError, match="not a regular file"):
+    outside = graph.rename(tmp_path / "elsewhere")
+    graph.symlink_to(outside)
+    with pytest.raises(
+        BundleError, match="a link, or reached by one, and links are refused; copy the folder"
+    ):
         open_bundle(folder)
     graph.unlink()
     os.mkfifo(graph)
     with pytest.raises(BundleError, match="not a regular file"):  # and it does not wait for a writer
         open_bundle(folder)
+
+
+def test_a_graph_whose_hash_is_right_is_checked_all_the_same(folder):
+    (folder / "model.onnx").write_bytes(b"graph" * 100)
+    write_manifest(folder, FIELDS)
+    with pytest.raises(BundleError, match=r"model.onnx: not an ONNX graph \(byte 0: field 12 is not known"):
+        open_bundle(folder)
+
+
+def test_weights_beside_the_graph_are_listed_too(folder):
+    place = [("location", "weights"), ("length", "4")]
+    (folder / "model.onnx").write_bytes(model(constants=[tensor("w", [1], external=place)]))
+    write_manifest(folder, FIELDS)
+    (folder / "weights").write_bytes(b"late")
+    with pytest.raises(
+        BundleError, match=r"keeps weights in \['weights'\], which decodekit.json does not list"
+    ):
+        open_bundle(folder)
+    write_manifest(folder, FIELDS)
+    assert "weights" in open_bundle(folder).manifest["files"]
+
+
+def test_a_chat_template_may_stand_in_a_configuration(folder):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    write_manifest(folder, FIELDS | {"chat_template": "tokenizer_config.json"})
+    assert open_bundle(folder).chat_template == "{{ messages }}"
 
 
 def test_the_room_for_an_answer_is_what_the_window_leaves(folder):

@@ -7,27 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from decodekit import cli
 from decodekit.bundle import EMBEDDED, MANIFEST
 from decodekit.errors import DecodekitError
 
 COFFEE = "Give me a tagline for a new coffee shop."
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Exit status, standard output and standard error of a command line."""
-    monkeypatch.setenv("DECODEKIT_PLUGINS", "")
-
-    def call(*words):
-        try:
-            status = cli.main(list(words))
-        except SystemExit as exit:  # argparse ends so
-            status = exit.code
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -154,12 +137,16 @@ def spoil_vocabulary(folder):
         (
             lambda f: (f / "model.onnx").unlink(),
             "E_BUNDLE",
-            "model.onnx: listed in decodekit.json but missing",
+            "model.onnx: No such file or directory, though decodekit.json lists it",
         ),
         (spoil_truncated, "E_BUNDLE_HASH", "the manifest says"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "E_BUNDLE_HASH", "tokenizer.json"),
         (spoil_vocabulary, "E_BUNDLE", "is out of reach; they are of different models"),
-        (lambda f: (f / MANIFEST).unlink(), "E_BUNDLE", "no bundle, it has no decodekit.json"),
+        (
+            lambda f: (f / MANIFEST).unlink(),
+            "E_BUNDLE",
+            "no decodekit.json, genai_config.json or config.json",
+        ),
     ],
 )
 def test_a_spoilt_bundle_is_one_line_and_status_2(run, copy, spoil, code, message):

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx_bytes
 import pytest
 
 import decodekit
@@ -142,7 +143,7 @@ def reseal(folder, **changes):
 
 
 def test_a_graph_that_is_none_is_named(copy):
-    (copy / "model.onnx").write_bytes(b"no graph")
+    (copy / "model.onnx").write_bytes(onnx_bytes.model(nodes=[onnx_bytes.node("NoSuchOperator", [], ["y"])]))
     reseal(copy)
     with pytest.raises(BundleError, match=r"model.onnx: onnxruntime cannot load it"):
         decodekit.load(copy)

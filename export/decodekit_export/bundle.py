@@ -18,7 +18,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from decodekit.bundle import Bundle, open_bundle, sha256, write_manifest
+from decodekit.bundle import Bundle, open_bundle, write_manifest
+from decodekit.files import sha256
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.errors import ExportError, ParityError

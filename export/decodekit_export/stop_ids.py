@@ -1,19 +1,16 @@
 """
 Stop ids: every token that ends an answer of a checkpoint.
 
-Three files have a say and none is complete alone: the tokenizer names an end of text, the
-generation configuration one or several ids, and the chat template the token that it puts
-behind an assistant's turn. A model that was trained with any of them must stop at it, so
-what counts is the union.
+What each file names is read as decodekit reads it in any folder; the union counts.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 from decodekit.chat import Chat
 from decodekit.errors import TemplateError
+from decodekit.stop_ids import named_ids
 from decodekit_export.checkpoint import Checkpoint
 from decodekit_export.errors import CheckpointError
 
@@ -23,7 +20,7 @@ def stop_ids(checkpoint: Checkpoint, vocabulary: int, *, allow_no_eos: bool = Fa
 
     vocabulary  ids are in [0, vocabulary)
     """
-    found = {*_tokenizer_eos(checkpoint), *_generation_eos(checkpoint), *_template_end(checkpoint)}
+    found = _named(checkpoint) | {*_template_end(checkpoint)}
     if outside := sorted(i for i in found if not 0 <= i < vocabulary):
         raise CheckpointError(
             f"{checkpoint.path}: stop id {outside[0]} is outside the vocabulary of {vocabulary}"
@@ -36,25 +33,14 @@ def stop_ids(checkpoint: Checkpoint, vocabulary: int, *, allow_no_eos: bool = Fa
     return sorted(found)
 
 
-def _tokenizer_eos(checkpoint: Checkpoint) -> list[int]:
-    token: Any = checkpoint.json("tokenizer_config.json").get("eos_token")
-    token = token or checkpoint.json("special_tokens_map.json").get("eos_token")
-    if isinstance(token, dict):
-        token = token.get("content")
-    id = checkpoint.tokenizer.id(token) if isinstance(token, str) else None
-    return [] if id is None else [id]
-
-
-def _generation_eos(checkpoint: Checkpoint) -> list[int]:
+def _named(checkpoint: Checkpoint) -> set[int]:
     """Without a generation configuration the model's own counts, as in transformers."""
     generation = checkpoint.json("generation_config.json") or checkpoint.config
-    eos = generation.get("eos_token_id")
-    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
-    if wrong := [i for i in ids if not isinstance(i, int) or isinstance(i, bool)]:
-        raise CheckpointError(
-            f"{checkpoint.path}: eos_token_id must be an int or a list of them, got {wrong[0]!r}"
-        )
-    return ids
+    texts = [checkpoint.json(name) for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    try:
+        return set().union(*(named_ids(config, checkpoint.tokenizer) for config in (generation, *texts)))
+    except ValueError as exc:
+        raise CheckpointError(f"{checkpoint.path}: {exc}") from exc
 
 
 def _template_end(checkpoint: Checkpoint) -> tuple[int, ...]:
