@@ -42,3 +42,60 @@ lint: .venv/ready
 .PHONY: clean
 clean:
 	rm -rf .venv .venv-runtime build dist
+
+# make bench         measure decodekit beside its peers and write docs/benchmarks.md; about half an hour
+# make bench-quick   only prove that the suite runs
+# Both take BENCH='--only stream-int4 --rounds 3' and the like.
+MODELS = build/bench
+SHAPES = smol loop midv bigv
+BENCH_MODELS = $(SHAPES:%=$(MODELS)/%/bundle) $(addprefix $(MODELS)/smol/,genai-fp32 genai-int4 gguf optimum)
+BENCH_PYTHON = .venv-bench/bin/python
+
+.venv-bench/ready: pyproject.toml export/pyproject.toml export/constraints.txt tests/benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-bench
+	CMAKE_BUILD_PARALLEL_LEVEL=2 nice .venv-bench/bin/pip $(PIP_INSTALL) -e '.[cpu]' -e export \
+	  -r tests/benchmarks/peers.txt
+	touch $@
+
+.venv-optimum/ready: tests/benchmarks/peers-optimum.txt
+	$(PYTHON) -m venv .venv-optimum
+	.venv-optimum/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: bench bench-quick bench-models
+bench: bench-models
+	$(BENCH_PYTHON) tests/benchmarks/bench.py $(BENCH)
+
+bench-quick: bench-models
+	$(BENCH_PYTHON) tests/benchmarks/bench.py --quick $(BENCH)
+
+# One checkpoint, written as every engine reads it. A folder that is there is whole.
+bench-models: export ORT_DISABLE_TELEMETRY = 1
+bench-models: export HF_HUB_OFFLINE = 1
+bench-models: $(BENCH_MODELS)
+.PRECIOUS: $(MODELS)/%/checkpoint
+
+$(MODELS)/%/checkpoint: tests/benchmarks/checkpoint.py | .venv-bench/ready
+	rm -rf $@ $@.part
+	$(BENCH_PYTHON) $< $* $@.part
+	mv $@.part $@
+
+$(MODELS)/%/bundle: $(MODELS)/%/checkpoint
+	rm -rf $@
+	.venv-bench/bin/decodekit export $< --out $@ --name $*
+
+$(MODELS)/%/gguf: $(MODELS)/%/checkpoint tests/benchmarks/gguf_file.py
+	rm -rf $@ $@.part
+	$(BENCH_PYTHON) tests/benchmarks/gguf_file.py $* $< $@.part 2> $@.log
+	mv $@.part $@
+
+$(MODELS)/%/optimum: $(MODELS)/%/checkpoint | .venv-optimum/ready
+	rm -rf $@ $@.part
+	.venv-optimum/bin/optimum-cli export onnx --model $< --task text-generation-with-past $@.part 2> $@.log
+	mv $@.part $@
+
+$(MODELS)/smol/genai-%: $(MODELS)/smol/checkpoint
+	rm -rf $@ $@.part
+	$(BENCH_PYTHON) -m onnxruntime_genai.models.builder -i $< -o $@.part -p $* -e cpu -c $(MODELS)/cache \
+	  > $@.log 2>&1
+	mv $@.part $@

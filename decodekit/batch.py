@@ -16,7 +16,7 @@ from collections import deque
 
 import numpy as np
 
-from decodekit.errors import ContextError
+from decodekit.errors import ContextError, DecodekitError, EngineError
 from decodekit.meter import Meter
 from decodekit.prefix_cache import PrefixCache
 from decodekit.request import Ended, Request
@@ -56,7 +56,7 @@ class Batch:
         return not (self.waiting or self.reading or self.running)
 
     def requests(self) -> list[Request]:
-        return [*self.running, *([self.reading] if self.reading else []), *self.waiting]
+        return [*self._placed(), *self.waiting]
 
     def turn(self) -> None:
         """Read a chunk, take a step."""
@@ -67,34 +67,42 @@ class Batch:
             self.meter.steps += 1
 
     def fail(self, error: BaseException) -> None:
-        """End every request with an error."""
-        for request in self.requests():
-            request.end(error)
-        self._look_at_queue = 0.0
-        self._drop_ended()
+        """End every request that has a slot with an error; nothing is known of the slots any more."""
+        failed = self._placed()
+        if not failed:  # nobody could be taken in, and the next turn would fail again
+            failed, self.waiting = list(self.waiting), deque()
+        for request in failed:
+            request.end(_failure(error))
+        self.running, self.reading = [], None
+        for slot in range(len(self.slots.lengths)):
+            self.slots.cut(slot, 0)
 
     # who is where
+
+    def _placed(self) -> list[Request]:
+        return [*self.running, *([self.reading] if self.reading else [])]
 
     def _drop_ended(self) -> None:
         """Free what ended, was cancelled or ran out of time; in the queue, which may be long, at times."""
         now = time.monotonic()
-        seen = [*self.running, *([self.reading] if self.reading else [])]
+        queue: list[Request] = []
         if now >= self._look_at_queue:
-            seen += self.waiting
+            queue = [*self.waiting]
             self._look_at_queue = now + QUEUE_SECONDS
-        for request in seen:
-            if request.overdue(now):
+        for request in [*queue, *self._placed()]:
+            if request.overdue(now) and not request.cancelled:
                 request.time_out()
             if request.ended or request.cancelled:
                 self._drop(request)
 
     def _drop(self, request: Request) -> None:
+        request.drop()
         if request is self.reading:
             self.reading = None
             self.slots.cut(request.slot, 0)
         elif request.slot < 0:
             self.waiting.remove(request)
-            self._leave_leader(request)
+            self._leave_queue(request)
         else:
             self._vacate(request)
 
@@ -105,38 +113,42 @@ class Batch:
     def _admit(self) -> bool:
         """Move the next waiting request to a slot if there is room; whether it did."""
         slot = len(self.running)
-        if not self.waiting or self.reading or slot == self.max_rows:
+        if self.reading or slot == self.max_rows or not (request := self._next()):
             return False
-        request = self.waiting[0]
         longest = max(r.longest for r in (request, *self.running))
         if not self.slots.fits(slot + 1, longest):
             return False
-        self.waiting.popleft()
+        self.reading = self.waiting.popleft()  # in one list at any moment, lest an error forgets it
         request.slot = slot
         self.slots.reserve(slot + 1, len(request.prompt))
         self.slots.cut(slot, 0)
         if not self._follow(request):
             self._reuse_prefix(request)
-            self.reading = request
         return True
+
+    def _next(self) -> Request | None:
+        """The first that waits and still wants to run."""
+        while self.waiting and (self.waiting[0].ended or self.waiting[0].cancelled):
+            self._drop(self.waiting[0])
+        return self.waiting[0] if self.waiting else None
 
     def _follow(self, request: Request) -> bool:
-        """Take over the reading of a leader with the same prompt that is still in its slot."""
-        leader = self._leave_leader(request)
-        if leader is None or leader.first_logits is None or leader not in self.running:
+        """Take over the reading of a request with the same prompt that is still in its slot."""
+        logits = request.shared.logits
+        self._leave_queue(request)
+        other = next((r for r in self.running if r.shared is request.shared), None)
+        if logits is None or other is None:
             return False
-        self.slots.copy(leader.slot, request.slot, len(request.prompt))
-        logits = leader.first_logits
-        if not leader.followers:
-            leader.first_logits = None
+        self.slots.copy(other.slot, request.slot, len(request.prompt))
         self._start(request, logits)
+        if request.ended:  # at once: its place is for the next that shares
+            self._drop(request)
         return True
 
-    def _leave_leader(self, request: Request) -> Request | None:
-        leader, request.leader = request.leader, None
-        if leader is not None:
-            leader.followers -= 1
-        return leader
+    def _leave_queue(self, request: Request) -> None:
+        request.shared.waiting -= 1
+        if not request.shared.waiting:
+            request.shared.logits = None
 
     def _reuse_prefix(self, request: Request) -> None:
         for saved in self.prefixes.find(request.tenant, request.prompt):
@@ -146,15 +158,29 @@ class Batch:
 
     def _vacate(self, request: Request) -> None:
         """Free a running request's slot and move the last one there."""
-        last = self.running.pop()
+        while heir := self._heir(request):
+            if not heir.ended:
+                return
+            request = heir
+        slot, last = request.slot, self.running[-1]
+        self.slots.cut(slot, 0)
         if last is not request:
-            slot, length = request.slot, self.slots.lengths[last.slot]
-            self.slots.cut(slot, 0)
-            self.slots.copy(last.slot, slot, length)
+            self.slots.copy(last.slot, slot, self.slots.lengths[last.slot])
             self.slots.cut(last.slot, 0)
             self.running[slot], last.slot = last, slot
-        else:
-            self.slots.cut(request.slot, 0)
+        self.running.pop()
+
+    def _heir(self, request: Request) -> Request | None:
+        """The next that waits, in the place of one that leaves, if it shares the reading of the prompt."""
+        logits, heir = request.shared.logits, self._next()
+        if logits is None or heir is None or heir.shared is not request.shared:
+            return None
+        self.running[request.slot] = self.waiting.popleft()
+        heir.slot = request.slot
+        self._leave_queue(heir)
+        self.slots.cut(heir.slot, len(heir.prompt))
+        self._take(heir, logits)
+        return heir
 
     # what they do
 
@@ -180,10 +206,9 @@ class Batch:
             saved = self.slots.save(request.slot, request.read - len(chunk), request.read)
             self.prefixes.add(request.tenant, request.prompt, request.read, saved)
         if final:
-            self.reading = None
             self._move_down(request)
-            if request.followers:
-                request.first_logits = logits.copy()
+            if request.shared.waiting:
+                request.shared.logits = logits.copy()
             self._start(request, logits)
 
     def _move_down(self, request: Request) -> None:
@@ -196,6 +221,7 @@ class Batch:
 
     def _start(self, request: Request, logits: np.ndarray) -> None:
         self.running.append(request)
+        self.reading = None
         self._take(request, logits)
 
     def _step(self) -> None:
@@ -203,8 +229,9 @@ class Batch:
         speculated = [self._speculated(request) for request in self.running]
         if all(speculated):
             return
-        if any(speculated):
-            self._drop_ended()
+        self._drop_ended()  # while guesses were checked, or with the first token
+        if not self.running:
+            return
         self._reserve(1 + max(self.slots.lengths[: len(self.running)]))
         began = time.perf_counter()
         logits = self.slots.step([request.answer.newest for request in self.running])
@@ -218,7 +245,9 @@ class Batch:
         if pace is None or request.ended:
             return False
         length = self.slots.lengths[request.slot]
+        self.current = request
         guesses = pace.guesses(request.answer, len(self.running), request.longest - length - 1)
+        self.current = None
         if not guesses:
             return False
         tokens = [request.answer.newest, *guesses]
@@ -229,9 +258,9 @@ class Batch:
         right = 0
         for i, guess in enumerate((*guesses, None)):
             id = self._take(request, logits[i : i + 1])
+            right += id is not None and id == guess
             if id != guess or request.ended:
                 break
-            right += 1
         pace.checked(len(guesses), right)
         self.slots.cut(request.slot, length + 1 + right)
         return True
@@ -250,3 +279,12 @@ class Batch:
         if request.pace is not None:
             request.pace.expect(token.id)
         return token.id
+
+
+def _failure(error: BaseException) -> BaseException:
+    """What a caller is told where a call of the model raised."""
+    if isinstance(error, DecodekitError):
+        return error
+    failure = EngineError(f"the model failed: {error!r}; see its cause")
+    failure.__cause__ = error
+    return failure

@@ -69,7 +69,7 @@ def link(strategy: Any, registry: Registry) -> Link:
     name = next((n for n, (factory, _) in registry.entries.items() if factory is type(strategy)), None)
     options = None
     if name is not None and is_dataclass(strategy):
-        options = _plain({field.name: getattr(strategy, field.name) for field in fields(strategy)})
+        options = _plain({f.name: getattr(strategy, f.name) for f in fields(strategy) if f.init})
     if name is not None:
         return Link(strategy, name, options, registry.plugin(name).distribution)
     return Link(

@@ -13,12 +13,16 @@ from decodekit.commands.doctor import Doctor
 from decodekit.commands.generate import Generate
 from decodekit.commands.inspect import Inspect
 from decodekit.commands.plugins import ListPlugins
+from decodekit.commands.replay import Replay
+from decodekit.commands.score import Score
 from decodekit.errors import DecodekitError, PluginWarning
 from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit status 0, 2 for bad input, 3 for the environment, 4 for an internal error."""
+    """Run one verb. Exit status 0; 1 for a record that does not hold; 2 for bad input, 3 for the
+    environment, 4 for an internal error.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     from decodekit import console
 
@@ -58,6 +62,8 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
     own = {
         "generate": Generate(plugins),
         "compare": Compare(plugins),
+        "score": Score(plugins),
+        "replay": Replay(plugins),
         "inspect": Inspect(),
         "plugins": ListPlugins(plugins),
         "doctor": Doctor(plugins),

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from decodekit.generate import Token
+from decodekit.record import Record
+from decodekit.score import TokenScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ class Completion:
     finish_reason  "stop", "length", "time", or what a criterion named
     stopped_by     what fired, for people
     seed, sample   name the noise: the same two give the same tokens
-    recipe         what gives the same again: bundle, chain, criteria, seed, versions, ids and digests
+    recipe         what gives the same again: a `Record` as plain data
+    logprobs_at    the place in the chain where the tokens' log-probabilities are from; "": there are none
+    prompt_logprobs  of the prompt's tokens, where they were asked for
     speculation    calls, guesses and those that were right; empty where nothing was guessed
     """
 
@@ -38,12 +42,18 @@ class Completion:
     sample: int
     usage: Usage
     recipe: Mapping[str, Any]
+    logprobs_at: str = ""
+    prompt_logprobs: tuple[TokenScore, ...] = ()
     speculation: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def ids(self) -> tuple[int, ...]:
         """The ids of the tokens."""
         return tuple(token.id for token in self.tokens)
+
+    def record(self) -> Record:
+        """What it takes to decode this answer again, or to check it."""
+        return Record.from_json(self.recipe)
 
     @property
     def mean_logprob(self) -> float:
@@ -58,6 +68,7 @@ class Completion:
             | ({} if t.logprob is None else {"logprob": t.logprob, "top": [list(pair) for pair in t.top]})
             for t in self.tokens
         ]
+        prompt = [token.to_json() for token in self.prompt_logprobs]
         return {
             "text": self.text,
             "finish_reason": self.finish_reason,
@@ -66,6 +77,8 @@ class Completion:
             "sample": self.sample,
             "usage": asdict(self.usage),
             "tokens": tokens,
+            **({"logprobs_at": self.logprobs_at} if self.logprobs_at else {}),
+            **({"prompt_logprobs": prompt} if prompt else {}),
             "recipe": dict(self.recipe),
             "speculation": dict(self.speculation),
         }

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
+from decodekit.score import Sum
+from decodekit.verdict import Verdict
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -42,7 +46,7 @@ def show_completion(completion: Completion) -> None:
 
 
 def show_logprobs(completion: Completion, spell: Any) -> None:
-    table = Table("token", "logprob", "instead of", box=None, header_style="dim")
+    table = Table("token", f"logprob, {completion.logprobs_at}", "instead of", box=None, header_style="dim")
     for token in completion.tokens:
         others = "  ".join(f"{spell(id)!r} {logp:.2f}" for id, logp in token.top)
         table.add_row(escape(repr(spell(token.id))), f"{token.logprob:.3f}", escape(others))
@@ -71,6 +75,62 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
         table.add_row(f"[dim]{escape(name)}[/dim]", escape(str(value)))
     _out.print(f"[bold]{escape(title)}[/bold]")
     _out.print(table)
+
+
+def show_verdict(place: str, verdict: Verdict) -> None:
+    """A line for a record, and one for what is not as it was then."""
+    step = "" if verdict.step is None else f", step {verdict.step}"
+    _out.print(
+        escape(f"{place}: {verdict.outcome}{step}: {verdict.why}"),
+        style="green" if verdict.holds else "red",
+        soft_wrap=True,
+    )
+    if verdict.changed:
+        _out.print(
+            f"[dim]{escape(f'{place}: changed since: ' + '; '.join(verdict.changed))}[/dim]", soft_wrap=True
+        )
+
+
+def show_score(file: str, total: Sum, windows: int, rows: int | None) -> None:
+    """The perplexity of a file and what it comes from."""
+    parts = f"{windows:,} window{'s' * (windows != 1)}" if rows is None else f"{rows:,} rows"
+    facts = {
+        "perplexity": f"{total.perplexity:.4f}",
+        "log-probability": f"{total.sum:.4f} nats, {total.mean:.6f} a token",
+        "tokens": f"{total.count:,} in {parts}",
+    }
+    show_facts(file, facts)
+
+
+class ScoreBar:
+    """A bar on a terminal while tokens are scored: how many, how fast, how long still, perplexity so far."""
+
+    def __init__(self, tokens: int) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:,} of {task.total:,} tokens"),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=_err,
+            disable=not _err.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=tokens)
+        self._sum, self._began = Sum(), time.monotonic()
+
+    def __enter__(self) -> ScoreBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, added: Sum) -> None:
+        """Tokens that were scored just now."""
+        self._sum += added
+        speed = self._sum.count / max(time.monotonic() - self._began, 1e-9)
+        text = f"{speed:,.0f} tokens/s, perplexity {self._sum.perplexity:.3f}"
+        self._progress.update(self._task, advance=added.count, description=text)
 
 
 def show_comparison(prompt: str, comparison: Comparison) -> None:

@@ -13,24 +13,32 @@ import os
 import queue
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from typing import Any, overload
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import Any, Literal, overload
 
+from decodekit.again import prepare_again
+from decodekit.beam import Beam, search_beams
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.chain import Written
 from decodekit.chat import Chat
-from decodekit.completion import Completion
+from decodekit.completion import Completion, best
 from decodekit.engine import Engine
-from decodekit.errors import BundleError, ParameterError
+from decodekit.errors import BundleError, ParameterError, PromptError, QueueFullError
 from decodekit.generate import Token
 from decodekit.model import Model
 from decodekit.parameters import whole
 from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
 from decodekit.preparation import Prepared, Preparer, Prompt, origin
 from decodekit.processors import LogitsProcessor
+from decodekit.record import Record
 from decodekit.request import Event, Request
+from decodekit.score import Score
+from decodekit.scorer import Scorer, Text
+from decodekit.search import Rules
+from decodekit.session import Session
 from decodekit.settings import MAX_SAMPLES, Settings
 from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
@@ -109,6 +117,7 @@ class Decoder:
         self._preparer = Preparer(
             bundle, tokenizer, self.chat, plugins, model.vocabulary, origin(bundle, model)
         )
+        self.scorer = Scorer(self.engine, self._preparer)
         weakref.finalize(self, self.engine.close)
 
     def close(self) -> None:
@@ -150,7 +159,9 @@ class Decoder:
         options  see `Settings`
         """
         prepared, one = self._prepare(prompt, chain, n, options)
-        completions = [pieces.complete(future.result()) for future, pieces in self._start(prepared, n or 1)]
+        prepared = self._with_prompt_logprobs(prepared)
+        with closing(self._start(prepared, n or 1)) as started:  # an error keeps frames alive, not requests
+            completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
 
     async def agenerate(
@@ -163,16 +174,16 @@ class Decoder:
     ) -> Any:
         """`generate` without blocking the event loop. Cancelling the task ends its requests."""
         prepared, one = self._prepare(prompt, chain, n, options)
-        completions = [
-            pieces.complete(await asyncio.wrap_future(future))
-            for future, pieces in self._start(prepared, n or 1)
-        ]
+        if prepared[0].settings.prompt_logprobs is not None:
+            prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
+        with closing(self._start(prepared, n or 1)) as started:
+            completions = [pieces.complete(await asyncio.wrap_future(future)) for future, pieces in started]
         return completions[0] if one else completions
 
     def stream(self, prompt: Prompt, chain: Written = None, **options: Any) -> TextStream:
         """The same completion, piece by piece: iterate for text, then read `.completion`."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        settings = Settings.of(options)
+        settings = self._streamed(options)
         request, pieces = self._request(
             self._preparer.prepare(prompt, chain, settings), settings.sample, events.put
         )
@@ -185,15 +196,77 @@ class Decoder:
         loop = asyncio.get_running_loop()
 
         def emit(event: Event) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(events.put_nowait, event)
+            loop.call_soon_threadsafe(events.put_nowait, event)  # on a closed loop an error, and the end
 
-        settings = Settings.of(options)
+        settings = self._streamed(options)
         request, pieces = self._request(
             self._preparer.prepare(prompt, chain, settings), settings.sample, emit
         )
         self.engine.submit(request)
         return AsyncTextStream(request, events, pieces, self)
+
+    def best_of(self, prompt: Prompt, chain: Written = None, *, n: int, **options: Any) -> Completion:
+        """Of `n` completions the one the model finds most probable per token; see `completion.best`."""
+        if _is_many(prompt):
+            raise PromptError("best_of takes one prompt; call it for each")
+        return best(self.generate(prompt, chain, n=n, **{"logprobs": 0, **options}))
+
+    def beam(
+        self,
+        prompt: Prompt,
+        chain: Written = None,
+        *,
+        beams: int = 4,
+        n: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: bool | Literal["never"] = False,
+        max_new_tokens: int | None = None,
+        min_new_tokens: int = 0,
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+    ) -> list[Beam]:
+        """The `n` best answers that beam search finds, best first; fewer where there are no more.
+
+        chain  changes log-probabilities, as logits processors do in transformers; None: none does
+        beams, length_penalty, early_stopping  how it searches, see `search`
+        others  see `Settings`
+        """
+        rules = Rules(beams, length_penalty, early_stopping)
+        whole("n", n, f"[1, {beams}]", "ask for more beams")
+        settings = Settings(
+            max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens,
+            stop_token_ids=stop_token_ids,
+            ignore_eos=ignore_eos,
+        )
+        prepared = self._preparer.prepare(prompt, chain, settings)
+        return search_beams(prepared, rules, self.engine, chained=bool(chain))[:n]
+
+    def session(self, prompt: Prompt, chain: Written = None, **options: Any) -> Session:
+        """The same, step by step, in a loop of your own; options as for `stream`, without speculation."""
+        prepared = self._preparer.prepare(prompt, chain, self._streamed(options))
+        return Session(prepared, self.engine, self)
+
+    def score(
+        self, text: Text, *, prompt: Prompt | None = None, top: int = 0, stride: int | None = None
+    ) -> Score:
+        """How probable the model finds a given text, token by token.
+
+        text    text; token ids; or messages, of which the last, the assistant's, is scored
+        prompt  what it answers, rendered as for `generate`, and the end of the answer is scored too;
+                None: it is a text by itself
+        top     most probable tokens to give at each place, in [0, 20]
+        stride  tokens from window to window, where a text by itself exceeds the context window;
+                None: half a window
+
+        The first token of a text by itself is conditioned on what the tokenizer puts before every
+        text, such as a begin token. Where it puts nothing, that token has no log-probability.
+        """
+        return self.scorer.score(self.scorer.passage(text, prompt), top=top, stride=stride)
+
+    def again(self, record: Record) -> Prepared:
+        """What a record asks for, with this model and these plugins; see `replay` and `verify`."""
+        return prepare_again(self._preparer, record)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
@@ -220,13 +293,35 @@ class Decoder:
         prepared = [first, *(self._preparer.prepare(p, chain, first.settings) for p in rest)]
         return prepared, not many and n is None
 
-    def _start(self, prepared: Sequence[Prepared], n: int) -> Iterator[Started]:
+    def _with_prompt_logprobs(self, prepared: list[Prepared]) -> list[Prepared]:
+        """Where they are asked for: one more pass over each prompt, so that the answer's stay as they are."""
+        top = prepared[0].settings.prompt_logprobs
+        if top is None:
+            return prepared
+        scores = (self.scorer.score(self.scorer.passage(p.ids), top=top) for p in prepared)
+        return [replace(p, prompt_logprobs=s.tokens) for p, s in zip(prepared, scores)]
+
+    def _streamed(self, options: dict[str, Any]) -> Settings:
+        settings = Settings.of(options)
+        if settings.prompt_logprobs is not None:
+            raise ParameterError("prompt_logprobs is for generate; beside a stream, use score(prompt ids)")
+        return settings
+
+    def _start(self, prepared: Sequence[Prepared], n: int) -> Generator[Started, None, None]:
         """Requests in order; a few are ahead of the one that is waited for. Left early, all end."""
         started: deque[Started] = deque()
         ahead = max(n, AHEAD * self.engine.max_rows)
         try:
             for one in prepared:
-                started.extend(self._samples(one, n))
+                while True:
+                    try:
+                        started.extend(self._samples(one, n))
+                        break
+                    except QueueFullError:  # there is room once one of ours is through
+                        if not started:
+                            raise
+                    yield started[0]
+                    started.popleft()
                 while len(started) > ahead:
                     yield started[0]
                     started.popleft()

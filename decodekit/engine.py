@@ -13,18 +13,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from decodekit.batch import Batch
-from decodekit.errors import EngineClosedError, EngineStalledError, ForkedError, QueueFullError
+from decodekit.errors import EngineClosedError, EngineError, EngineStalledError, ForkedError, QueueFullError
 from decodekit.meter import Meter
 from decodekit.model import Model
 from decodekit.origin import describe
+from decodekit.parameters import real, whole
 from decodekit.request import Request
 from decodekit.slots import OneByOne, Slots
 
 T = TypeVar("T")
+Job = tuple[Callable[[], Any], Future[Any]]
 
 MAX_ROWS = 16
 MAX_QUEUE = 1024
@@ -53,19 +57,24 @@ class Engine:
         deterministic: bool = False,
         stall: float = STALL_SECONDS,
     ) -> None:
+        whole("max_rows", max_rows, "[1, inf)")
+        whole("cache_bytes", 1 if cache_bytes is None else cache_bytes, "[1, inf)")
+        whole("prefix_bytes", prefix_bytes or 0, "[0, inf)")
+        whole("max_queue", max_queue, "[0, inf)")
+        real("stall: seconds", stall, "(0, inf)")
         self.model = model
         self.max_rows = max_rows
         self.deterministic = deterministic
         self.cache_bytes = _free_memory() // 2 if cache_bytes is None else cache_bytes
         prefixes = self.cache_bytes // 16 if prefix_bytes is None else prefix_bytes
-        slots = _slots(model, max_rows, self.cache_bytes, together=not deterministic)
-        self._batch = Batch(slots, max_rows=max_rows, prefix_bytes=prefixes)
+        self._batch = Batch(self.slots(max_rows), max_rows=max_rows, prefix_bytes=prefixes)
         self._max_queue, self._stall = max_queue, stall
         self._inbox: deque[Request] = deque()
-        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._jobs: deque[Job] = deque()
+        self._doing: deque[Job] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closing: BaseException | None = None
+        self._closing: EngineError | None = None
         self._busy_since: float | None = None  # when the turn now in progress began
         self._pid = os.getpid()
 
@@ -96,72 +105,97 @@ class Engine:
 
     def submit(self, *requests: Request) -> None:
         """Decode these; all are taken in, or none and an error is raised."""
+        self._check_process()
         with self._changed:
             self._check_open()
-            if self.waiting + len(requests) > self._max_queue + self._batch.max_rows:
+            if self.running + self.waiting + len(requests) > self.max_rows + self._max_queue:
                 raise QueueFullError(
-                    f"{self.waiting} requests wait already and at most {self._max_queue} may; "
-                    "try again later, or load the model with more max_queue"
+                    f"no room for {len(requests)} more: {self.running} requests run, {self.waiting} wait and "
+                    f"at most {self._max_queue} may; try again later, or load the model with more max_queue"
                 )
+            self._start_thread()
             self._inbox.extend(requests)
-            self._wake()
+            self._changed.notify_all()
 
     def call(self, function: Callable[[], T]) -> T:
         """The result of a function that uses the model, run on the engine's thread between two turns."""
         future: Future[T] = Future()
+        self._check_process()
         with self._changed:
             self._check_open()
-            if threading.current_thread() is self._thread:
-                return function()
-            self._jobs.append((function, future))
-            self._wake()
-        return future.result()
+            inside = threading.current_thread() is self._thread
+            if not inside:
+                self._start_thread()
+                self._jobs.append((function, future))
+                self._changed.notify_all()
+        return function() if inside else future.result()
+
+    def slots(self, rows: int) -> Slots:
+        """New slots for that many sequences, of as much memory at most; for use within `call`."""
+        own = getattr(self.model, "slots", None)
+        if own is None:
+            return OneByOne(self.model, max_rows=rows, max_bytes=self.cache_bytes)
+        made: Slots = own(max_rows=rows, max_bytes=self.cache_bytes, together=not self.deterministic)
+        return made
 
     def close(self, timeout: float = 2.0) -> None:
         """End what runs with an error, and the thread; wait for it at most `timeout` seconds."""
+        if os.getpid() != self._pid:  # the thread is the parent's, and its lock may be held for ever
+            return
         with self._changed:
             if self._closing is None:
                 self._closing = EngineClosedError("the decoder was closed; load the model again")
             self._changed.notify_all()
             thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and self._pid == os.getpid():
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def _check_open(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedError(
                 "this decoder was loaded before the process forked and its threads did not come along; "
                 "load it in the child, or start processes with 'spawn'"
             )
-        if self._closing is not None:
-            raise self._closing
 
-    def _wake(self) -> None:
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise _again(self._closing)
+
+    def _start_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="decodekit engine", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="decodekit engine", daemon=True)
+            thread.start()
+            self._thread = thread
             threading.Thread(target=self._watch, name="decodekit watchdog", daemon=True).start()
-        self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as exc:  # a fault of our own: nobody shall wait for ever
+            self._give_up(EngineError(f"the engine failed: {exc!r}; load the model again"))
+            raise
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 while not (self._inbox or self._jobs or self._closing) and self._batch.idle:
                     self._changed.wait()
                 requests, self._inbox = self._inbox, deque()
-                jobs, self._jobs = self._jobs, deque()
+                self._doing, self._jobs = self._jobs, deque()
             self._busy_since = time.monotonic()
             if self._closing is not None:
-                self._end(requests, jobs, self._closing)
+                self._end(requests, self._doing, self._closing)
                 return
-            for function, future in jobs:
-                _do(function, future)
             self._take_in(requests)
+            while self._doing:
+                _do(*self._doing[0])  # stays in the list, so that the watchdog can tell its caller
+                self._doing.popleft()
             self._turn()
             self._busy_since = None
 
     def _take_in(self, requests: deque[Request]) -> None:
-        for request in requests:
+        while requests:
+            request = requests.popleft()
             try:
                 self._batch.add(request)
             except Exception as exc:
@@ -180,52 +214,52 @@ class Engine:
         session = getattr(self.model, "session", None)
         return 0.0 if session is None else session.seconds
 
-    def _end(self, requests: deque[Request], jobs: deque[Any], error: BaseException) -> None:
+    def _end(self, requests: deque[Request], jobs: deque[Any], error: EngineError) -> None:
         for request in (*requests, *self._batch.requests()):
-            request.end(error)
+            request.end(_again(error))
         for _, future in jobs:
-            future.set_exception(error)
+            with suppress(InvalidStateError):  # it was done meanwhile
+                future.set_exception(_again(error))
         self._busy_since = None
 
     def _watch(self) -> None:
         while self._closing is None:
             time.sleep(min(1.0, self._stall / 4))
             if self.age > self._stall:
-                self._give_up()
+                self._give_up(self._stalled())
                 return
 
-    def _give_up(self) -> None:
-        """Tell everybody that the thread is stuck. It cannot be stopped; the engine takes nothing more."""
+    def _stalled(self) -> EngineStalledError:
         current = self._batch.current
         where = "in the model"
         if current is not None:
             where = "in a strategy of " + ", ".join(map(describe, current.answer.strategies))
-        error = EngineStalledError(
-            f"no step for {self.age:.0f} s, {where}; load the model again, "
+        return EngineStalledError(
+            f"no step for {self.age:.1f} s, {where}; load the model again, "
             "with a larger stall if that is normal"
         )
+
+    def _give_up(self, error: EngineError) -> None:
+        """Tell everybody. A stuck thread cannot be stopped; the engine takes nothing more."""
         with self._changed:
             self._closing = error
             requests, self._inbox = self._inbox, deque()
-            jobs, self._jobs = self._jobs, deque()
+            jobs, self._jobs = deque([*self._doing, *self._jobs]), deque()
         self._end(requests, jobs, error)
 
 
-def _slots(model: Model, max_rows: int, max_bytes: int, *, together: bool) -> Slots:
-    own = getattr(model, "slots", None)
-    if own is not None:
-        made: Slots = own(max_rows=max_rows, max_bytes=max_bytes, together=together)
-        return made
-    return OneByOne(model, max_rows=max_rows, max_bytes=max_bytes)
+def _again(error: EngineError) -> EngineError:
+    """The same error for one more caller: raised, it holds on to that caller's frames."""
+    return type(error)(*error.args)
 
 
 def _do(function: Callable[[], Any], future: Future[Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
     try:
-        future.set_result(function())
+        settle = partial(future.set_result, function())
     except BaseException as exc:
-        future.set_exception(exc)
+        settle = partial(future.set_exception, exc)
+    with suppress(InvalidStateError):  # given up meanwhile
+        settle()
 
 
 def _free_memory() -> int:

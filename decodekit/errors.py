@@ -9,6 +9,8 @@ Every error decodekit raises on purpose.
   * ParameterError     a value outside its domain; also a ValueError                 (2)
   * PromptError        a prompt that cannot be decoded; also a ValueError            (2)
     * ContextError     prompt and answer do not fit the context window               (2)
+  * InputError         a file of lines that cannot be used; also a ValueError        (2)
+    * RecordError      a record that is malformed or cannot be decoded again         (2)
   * UnknownNameError   nothing of that name is installed; also a KeyError            (2)
   * DeviceError        the asked-for device is not to be had                         (3)
   * PluginError        an installed plugin cannot be used                            (3)
@@ -20,6 +22,7 @@ Every error decodekit raises on purpose.
     * EngineClosedError  it was closed                                               (4)
     * EngineStalledError a step takes too long                                       (4)
     * ForkedError      it belongs to another process                                 (3)
+  * SessionBusyError   two threads use one session                                   (4)
 * PluginWarning        an installed plugin failed to load and is skipped
 """
 
@@ -76,6 +79,19 @@ class ContextError(PromptError):
     """Prompt and answer do not fit the context window."""
 
     code = "E_CONTEXT"
+
+
+class InputError(DecodekitError, ValueError):
+    """A file of lines that cannot be used."""
+
+    code = "E_INPUT"
+    exit_code = 2
+
+
+class RecordError(InputError):
+    """A record that is malformed or cannot be decoded again."""
+
+    code = "E_RECORD"
 
 
 class UnknownNameError(DecodekitError, KeyError):
@@ -150,6 +166,12 @@ class ForkedError(EngineError):
 
     code = "E_FORKED"
     exit_code = 3
+
+
+class SessionBusyError(DecodekitError, RuntimeError):
+    """Two threads use one session."""
+
+    code = "E_SESSION_BUSY"
 
 
 class PluginWarning(UserWarning):

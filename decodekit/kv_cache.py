@@ -36,14 +36,20 @@ class Slab:
     def resize(self, rows: int, capacity: int, lengths: Sequence[int]) -> None:
         """Change the size; the first `lengths[r]` places of row r keep their content.
 
-        One array after the other, so that only one of them exists twice at a time.
+        One array after the other, so that only one of them exists twice at a time. Where there is
+        no memory for that, what they held is lost and they are as small as can be.
         """
         self.rows, self.capacity = rows, capacity
         self.bound.clear()
-        for i, old in enumerate(self.arrays):
-            self.arrays[i] = new = np.zeros(self._shape(), self.spec.dtype)
-            for row, length in enumerate(lengths):
-                new[row, :, :length] = old[row, :, :length]
+        try:
+            for i, old in enumerate(self.arrays):
+                self.arrays[i] = new = np.zeros(self._shape(), self.spec.dtype)
+                for row, length in enumerate(lengths):
+                    new[row, :, :length] = old[row, :, :length]
+        except MemoryError:
+            self.rows, self.capacity = 1, 1
+            self.arrays = [np.zeros(self._shape(), self.spec.dtype) for _ in self.arrays]
+            raise
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
         """Write places [start, stop) of one row into another."""

@@ -20,7 +20,11 @@ def distribution(package: str) -> str:
 def describe(strategy: object) -> str:
     """A strategy as errors name it: its repr and the distribution it came with."""
     origin = distribution(type(strategy).__module__.partition(".")[0])
-    return f"{strategy!r} ({origin})" if origin else repr(strategy)
+    try:
+        name = repr(strategy)
+    except Exception:  # it may be broken in every way
+        name = type(strategy).__name__
+    return f"{name} ({origin})" if origin else name
 
 
 @contextmanager

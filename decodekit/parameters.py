@@ -8,8 +8,8 @@ The same words make the check and the message.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,7 @@ def real(name: str, value: Any, domain: str, hint: str = "") -> None:
     """Raise ParameterError unless `value` is a finite number in `domain`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ParameterError(f"{name} must be a number in {domain}, got {value!r}")
-    if not math.isfinite(value) or not _contains(domain, value):
+    if not abs(value) <= sys.float_info.max or not _contains(domain, value):
         raise ParameterError(f"{name} must be in {domain}, got {value!r}" + (f"; {hint}" if hint else ""))
 
 

@@ -60,7 +60,7 @@ class Registry:
     entries: Mapping[str, tuple[Callable[..., Any], Plugin]]
     broken: tuple[Plugin, ...] = ()
 
-    def create(self, name: str, *args: Any, **options: Any) -> Any:
+    def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """A strategy by its registered name."""
         factory, plugin = self._find(name)
         try:
@@ -74,7 +74,7 @@ class Registry:
         except Exception as exc:
             raise PluginError(f"{name} (from {plugin.distribution}) could not be made: {exc!r}") from exc
 
-    def bound(self, name: str, *args: Any, **options: Any) -> dict[str, Any]:
+    def bound(self, name: str, /, *args: Any, **options: Any) -> dict[str, Any]:
         """The options of such a call by the names of the factory's parameters."""
         return dict(inspect.signature(self._find(name)[0]).bind(*args, **options).arguments)
 

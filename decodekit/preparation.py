@@ -23,8 +23,10 @@ from decodekit.model import Model
 from decodekit.ops import Array, keep
 from decodekit.plugins import Plugins
 from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.record import Entry, Record, numbers
 from decodekit.request import Event, Request
 from decodekit.sampling import Sampler
+from decodekit.score import TokenScore
 from decodekit.settings import Settings
 from decodekit.speculate import Costs, DraftModel, Pace, PromptLookup
 from decodekit.stopping import Stop, StoppingCriterion
@@ -49,7 +51,7 @@ class Preparer:
     chat: Chat
     plugins: Plugins
     vocabulary: int
-    origin: Mapping[str, Any]  # of every recipe
+    origin: Mapping[str, Any]  # of every record
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
@@ -57,12 +59,16 @@ class Preparer:
             if not prompt:
                 raise PromptError("prompt is empty; give at least one character")
             return self.chat.prompt(prompt)  # type: ignore[arg-type]
-        if not prompt:
-            raise PromptError("prompt is empty; give at least one token id")
-        for i, id in enumerate(prompt):
+        return self.ids("prompt", prompt)  # type: ignore[arg-type]
+
+    def ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
+        """Ids that a caller gave under that name, checked."""
+        if not ids:
+            raise PromptError(f"{name} is empty; give at least one token id")
+        for i, id in enumerate(ids):
             if type(id) is not int or not 0 <= id < self.tokenizer.size:
-                raise PromptError(f"prompt[{i}] must be a token id in [0, {self.tokenizer.size}), got {id!r}")
-        return tuple(prompt)  # type: ignore[arg-type]
+                raise PromptError(f"{name}[{i}] must be a token id in [0, {self.tokenizer.size}), got {id!r}")
+        return tuple(ids)
 
     def chain(self, written: Written) -> tuple[Link, ...]:
         """The strategies a chain names, in order, bound to this model's tokens; greedy if there is none."""
@@ -134,6 +140,7 @@ class Prepared:
     criteria: tuple[Link, ...]
     logprobs: Logprobs | None
     settings: Settings
+    prompt_logprobs: tuple[TokenScore, ...] = ()
 
     def request(
         self,
@@ -176,7 +183,9 @@ class Prepared:
                 seed=seed,
                 sample=sample,
                 usage=Usage(len(self.ids), len(tokens)),
-                recipe=self._recipe(seed, sample, tokens),
+                recipe=self._record(seed, sample, tokens, stop).to_json(),
+                logprobs_at=self.logprobs.at if self.logprobs else "",
+                prompt_logprobs=self.prompt_logprobs,
                 speculation={} if request.pace is None else request.pace.to_json(),
             )
 
@@ -189,25 +198,24 @@ class Prepared:
         if how == "off":
             return None
         if draft is not None and how != "lookup":
-            return Pace(DraftModel(draft, self.sampler), costs)
+            return Pace(DraftModel(draft, self.sampler, self.preparer.vocabulary), costs)
         return Pace(PromptLookup(), costs)
 
-    def _recipe(self, seed: int, sample: int, tokens: Sequence[Token]) -> Mapping[str, Any]:
-        return {
+    def _record(self, seed: int, sample: int, tokens: Sequence[Token], stop: Stop) -> Record:
+        return Record(
             **self.preparer.origin,
-            "chain": [one.to_json() for one in self.links],
-            "criteria": [one.to_json() for one in self.criteria],
-            "settings": {
-                "min_new_tokens": self.settings.min_new_tokens,
-                "stop_token_ids": sorted(self.settings.stop_token_ids),
-                "ignore_eos": self.settings.ignore_eos,
-            },
-            "seed": seed,
-            "sample": sample,
-            "prompt": list(self.ids),
-            "ids": [token.id for token in tokens],
-            "digests": [token.digest for token in tokens],
-        }
+            chain=tuple(map(Entry.of, self.links)),
+            criteria=tuple(map(Entry.of, self.criteria)),
+            min_new_tokens=self.settings.min_new_tokens,
+            stop_token_ids=tuple(sorted(self.settings.stop_token_ids)),
+            ignore_eos=self.settings.ignore_eos,
+            seed=seed,
+            sample=sample,
+            prompt=self.ids,
+            finish_reason=stop.reason,
+            stopped_by=stop.by,
+            **numbers(tokens),
+        )
 
 
 class KnownTokens(LogitsProcessor):
@@ -221,12 +229,8 @@ class KnownTokens(LogitsProcessor):
 
 
 def origin(bundle: Bundle, model: Any) -> dict[str, Any]:
-    """What names the model and the software, for recipes."""
+    """What names the model and the software, for records."""
     session = getattr(model, "session", None)
-    runtime = {} if session is None else {"provider": model.provider, "onnxruntime": session.version}
-    return {
-        "bundle": bundle.name,
-        "bundle_sha256": bundle.sha256,
-        "decodekit": metadata.version("decodekit"),
-        **runtime,
-    }
+    runtime = {} if session is None else {"onnxruntime": session.version, "provider": model.provider}
+    versions = {name: metadata.version(name) for name in ("decodekit", "numpy")}
+    return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "made_by": versions | runtime}

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 from decodekit.errors import StrategyError
 from decodekit.generate import Answer, Token
 from decodekit.ops import Array
+from decodekit.origin import describe
 from decodekit.speculate import Pace
 from decodekit.stopping import Stop
 
 Event = Token | Stop | BaseException  # the last one of a request is a token with a stop, a stop, or an error
+
+
+class Reading:
+    """What requests with one prompt share: whoever is running was read for all."""
+
+    def __init__(self) -> None:
+        self.waiting = 0  # of them, those that have no slot yet
+        self.logits: Array | None = None  # [1, V] after the prompt, kept while some wait
 
 
 class Request:
@@ -19,10 +29,10 @@ class Request:
 
     answer    what decodes it
     room      tokens it may generate at most
-    emit      is called with every event, on the engine's thread; must be quick
+    emit      is called with every event, the last one exactly once; must be quick
     max_time  seconds from now after which it ends even where it waits; None: never
     tenant    prefixes of prompts are shared between requests of one tenant only
-    leader    another request with the same prompt, whose reading may be taken over
+    leader    another request with the same prompt, whose reading is shared
     pace      decides how many tokens to guess; None: no speculation
     """
 
@@ -41,20 +51,19 @@ class Request:
         self.prompt: Array = answer.ids
         self.longest = len(self.prompt) + room
         self.deadline = None if max_time is None else time.monotonic() + max_time
-        self.tenant, self.leader, self.pace = tenant, leader, pace
-        self.followers = 0  # requests that wait to take over this one's reading
-        self.first_logits: Array | None = None  # [1, V] after the prompt, kept while there are followers
+        self.tenant, self.pace = tenant, pace
+        self.shared: Reading = Reading() if leader is None else leader.shared
+        self.shared.waiting += 1
         self.slot = -1
         self.read = 0  # tokens of the prompt that are in the slot
         self.cancelled = False
         self.ended = False
         self._max_time = max_time
         self._emit = emit
-        if leader is not None:
-            leader.followers += 1
+        self._telling = threading.Lock()  # the engine's watchdog may end what the engine works at
 
     def cancel(self, _: object = None) -> None:
-        """Let it end before the next step, without a further event."""
+        """Let it end before the next step. Whoever still listens is told so."""
         self.cancelled = True
 
     def overdue(self, now: float) -> bool:
@@ -69,33 +78,48 @@ class Request:
             self.end(exc)
             raise Ended from exc
         except BaseException as exc:  # a plugin must not end the engine
-            self.end(StrategyError(f"a strategy raised {exc!r}"))
+            whose = ", ".join(map(describe, self.answer.strategies))
+            self.end(StrategyError(f"a strategy raised {exc!r}; one of {whose}"))
             raise Ended from exc
-        if self.ended:  # given up meanwhile
+        if not self._tell(token, last=token.stop is not None):
             raise Ended
-        self.ended = token.stop is not None
-        self._send(token)
         return token
 
     def end(self, event: Stop | BaseException) -> None:
         """End without a further token."""
-        if not self.ended:
-            self.ended = True
-            self._send(event)
+        self._tell(event, last=True)
 
     def next_chunk(self, size: int) -> int:
         """Tokens of the prompt to read next, in chunks of `size`."""
         return min(size, len(self.prompt) - self.read)
 
-    def _send(self, event: Event) -> None:
-        """A caller that can no longer be reached, as on a closed event loop, wants no more."""
-        try:
-            self._emit(event)
-        except Exception:
-            self.cancelled = True
-
     def time_out(self) -> None:
         self.end(Stop("time", by=f"{self._max_time} s"))
+
+    def drop(self) -> None:
+        """End it if nothing else did: it was cancelled."""
+        self.end(Stop("cancelled"))
+
+    def _tell(self, event: Event, *, last: bool) -> bool:
+        """Send an event, unless it ended meanwhile; whether it did.
+
+        A caller that can no longer be reached, as on a closed event loop, wants no more.
+        """
+        with self._telling:
+            if self.ended:
+                return False
+            self.ended = last
+            try:
+                self._emit(event)
+            except Exception:
+                self.cancelled = True
+            if last:
+                self._emit = _nobody  # who listened may go
+            return True
+
+
+def _nobody(event: Event) -> None:
+    pass
 
 
 class Ended(Exception):

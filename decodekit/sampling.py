@@ -74,7 +74,7 @@ class Sampler:
     compact: bool = True  # False only to test that compaction changes nothing
 
     def init(self, batch: int) -> tuple[State, ...]:
-        return tuple(p.init(batch) for p in self.processors)
+        return tuple(_init(processor, batch) for processor in self.processors)
 
     def __call__(
         self, logits: Array, step: Step, states: tuple[State, ...]
@@ -199,6 +199,11 @@ def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     kept = np.take_along_axis(logits, columns, axis=-1)
     kept[np.arange(width) >= counts[:, None]] = -np.inf
     return kept, replace(step, ids=np.take_along_axis(step.ids, columns, axis=-1))
+
+
+def _init(processor: LogitsProcessor, batch: int) -> State:
+    with named(processor, "its start"):
+        return processor.init(batch)
 
 
 def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> Array:

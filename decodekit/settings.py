@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from decodekit.errors import ParameterError
+from decodekit.logprobs import MAX_TOP
 from decodekit.parameters import real, whole
 
 MAX_SAMPLES = 128
@@ -29,6 +30,7 @@ class Settings:
     sample          which answer of that seed, >= 0
     logprobs        in [0, 20]: give each token's log-probability and that many alternatives
     logprobs_at     "raw", "final", or a strategy of the chain: after which stage, see `Logprobs`
+    prompt_logprobs in [0, 20]: the same of the prompt's tokens, raw; `generate` only
     speculate       "lookup": guess from what was written before; "draft": from the draft model;
                     "auto": from the draft model where there is one; "off". Tokens stay the same
     tenant          prefixes of prompts are shared between requests of one tenant only
@@ -45,6 +47,7 @@ class Settings:
     sample: int = 0
     logprobs: int | None = None
     logprobs_at: str = "raw"
+    prompt_logprobs: int | None = None
     speculate: str = "off"
     tenant: str = ""
 
@@ -64,6 +67,8 @@ class Settings:
         if self.seed is not None:
             whole("seed", self.seed, f"[0, {2**64})")
         whole("sample", self.sample, f"[0, {2**64})")
+        if self.prompt_logprobs is not None:
+            whole("prompt_logprobs", self.prompt_logprobs, f"[0, {MAX_TOP}]")
         if self.speculate not in SPECULATE:
             raise ParameterError(
                 f"speculate must be one of {', '.join(map(repr, SPECULATE))}, got {self.speculate!r}"

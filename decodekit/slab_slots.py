@@ -45,7 +45,8 @@ class SlabSlots:
         self._graph = graph
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._together = together
-        self.slab = Slab(graph.spec, 1, min(FIRST_CAPACITY, graph.context_length))
+        fitting = max(1, max_bytes // graph.bytes_per_token)
+        self.slab = Slab(graph.spec, 1, min(FIRST_CAPACITY, graph.context_length, fitting))
         self.lengths = [0] * max_rows
 
     def fits(self, rows: int, length: int) -> bool:

@@ -29,7 +29,8 @@ from decodekit.sampling import Sampler
 
 MOST = 8  # guesses in one call
 MEMORY = 0.15  # weight of the newest measurement in a running mean
-PROBE = 32  # steps without a guess after which one is tried, where guessing costs something
+SURPRISE = 4.0  # times what was believed, the most that a measurement counts
+PROBE = 32  # steps without a guess after which one is tried, since costs and texts change
 
 
 class Drafter(Protocol):
@@ -75,12 +76,15 @@ class PromptLookup:
 
 
 class DraftModel:
-    """A smaller model with the same vocabulary, drawing with the request's own chain and noise."""
+    """A smaller model with the same tokens, drawing with the request's own chain and noise.
+
+    vocabulary  of the model that checks: what the smaller one has beyond it is padding
+    """
 
     free = False
 
-    def __init__(self, model: Model, sampler: Sampler) -> None:
-        self._model, self._sampler = model, sampler
+    def __init__(self, model: Model, sampler: Sampler, vocabulary: int) -> None:
+        self._model, self._sampler, self._vocabulary = model, sampler, vocabulary
         self._cache, self._read = model.new_cache(), np.zeros(0, np.int64)
 
     def guess(self, answer: Answer, most: int) -> Sequence[int]:
@@ -88,7 +92,7 @@ class DraftModel:
         most = min(most, self._model.context_length - row.length)
         guesses: list[int] = []
         while len(guesses) < most:
-            logits = self._predict(row)
+            logits = self._predict(row)[:, : self._vocabulary]
             draw = self._sampler.draw(logits, Step.dense((row.history(),), logits.shape[-1]), states)
             states, id = draw.states, int(draw.tokens[0])
             row.append(id)
@@ -113,17 +117,19 @@ class Costs:
         self._step: dict[int, float] = {}  # rows of one token
 
     def saw_chunk(self, tokens: int, seconds: float) -> None:
-        believed = self._chunk.setdefault(tokens, self.chunk(tokens) or seconds)
-        self._chunk[tokens] = believed + MEMORY * (seconds - believed)
+        self._chunk[tokens] = _moved(self.chunk(tokens), seconds)
 
     def saw_step(self, rows: int, seconds: float) -> None:
-        believed = self._step.setdefault(rows, seconds)
-        self._step[rows] = believed + MEMORY * (seconds - believed)
+        self._step[rows] = _moved(self._step.get(rows, 0.0), seconds)
 
     def chunk(self, tokens: int) -> float:
-        """Of one row; a length not seen yet is thought as cheap as the next shorter one, to be tried."""
-        seen = [n for n in self._chunk if n <= tokens]
-        return self._chunk[max(seen)] if seen else self.step(1)
+        """Of one row. One not seen yet is thought as cheap as the next shorter one, to be tried; none is
+        thought dearer than a longer one.
+        """
+        shorter = [n for n in self._chunk if n <= tokens]
+        believed = self._chunk[max(shorter)] if shorter else self.step(1)
+        longer = (seconds for n, seconds in self._chunk.items() if n > tokens)
+        return min((seconds for seconds in (believed, *longer) if seconds), default=0.0)
 
     def step(self, rows: int) -> float:
         return self._step.get(rows) or self._step.get(1) or 0.0
@@ -134,13 +140,25 @@ class Costs:
         return rows / seconds if seconds else 0.0
 
 
+def _moved(believed: float, seconds: float) -> float:
+    """A running mean, which one slow call, as the first of a shape is, cannot move far."""
+    return believed + MEMORY * (min(seconds, SURPRISE * believed) - believed) if believed else seconds
+
+
 @dataclass
 class Statistics:
-    """How speculation went: calls over guesses, tokens guessed in them, and those that were right."""
+    """How speculation went.
+
+    calls     over guesses
+    guessed   tokens, in these calls
+    accepted  of these, right
+    failed    guesses that could not be made: a strategy or the draft model raised
+    """
 
     calls: int = 0
     guessed: int = 0
     accepted: int = 0
+    failed: int = 0
 
 
 class Pace:
@@ -162,10 +180,16 @@ class Pace:
             return ()
         wanted = most if self._drafter.free else max(1, self._best(most, rows))
         began = time.perf_counter()
-        guess = self._drafter.guess(answer, wanted)
+        try:
+            guess = self._drafter.guess(answer, wanted)
+        except BaseException:  # a guess is no token: what is wrong shows where one is drawn, if at all
+            self.statistics.failed += 1
+            return ()
         if guess:
             self._seconds += MEMORY * ((time.perf_counter() - began) / len(guess) - self._seconds)
         count = self._best(len(guess), rows) if self._drafter.free else len(guess)
+        if self._idle >= PROBE and self._success > 0.5:
+            count = len(guess)
         self._open = guess[:1] if count == 0 else ()
         if count:
             self._idle = 0

@@ -13,8 +13,9 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from decodekit.completion import Completion
-from decodekit.errors import EngineClosedError
+from decodekit.errors import ContractError, EngineClosedError
 from decodekit.generate import Token
+from decodekit.origin import describe, named
 from decodekit.request import Event, Request
 from decodekit.stopping import Stop, StoppingCriterion
 from decodekit.tokenizer import Detokenizer
@@ -45,7 +46,7 @@ class Pieces:
         self._text += event.text
         if event.stop is not None:
             return self._end(event.stop)
-        certain = len(self._text) - max((c.pending(self._text) for c in self._stopping), default=0)
+        certain = len(self._text) - self._pending()
         return self._show(max(certain, self._shown))
 
     def complete(self, events: Sequence[Event]) -> Completion:
@@ -63,6 +64,20 @@ class Pieces:
     def over(self) -> bool:
         """Whether there will be no further event."""
         return self.failed or self.completion is not None
+
+    def _pending(self) -> int:
+        """Characters at the end of the text that some verdict may still cut off."""
+        most = 0
+        for criterion in self._stopping:
+            with named(criterion, f"token {len(self._tokens) - 1}"):
+                pending = criterion.pending(self._text)
+            if type(pending) is not int or not 0 <= pending <= len(self._text):
+                raise ContractError(
+                    f"{describe(criterion)}: pending must be a number of characters in "
+                    f"[0, {len(self._text)}], got {pending!r}"
+                )
+            most = max(most, pending)
+        return most
 
     def _end(self, stop: Stop) -> str:
         if stop.keep is None:
@@ -100,7 +115,15 @@ class TextStream:
 
     def __next__(self) -> str:
         while not (self._pieces.over or self._request.cancelled):
-            if piece := self._pieces.push(self._events.get()):
+            event = self._events.get()
+            if self._request.cancelled:  # on another thread, while this one waited
+                break
+            try:
+                piece = self._pieces.push(event)
+            except BaseException:
+                self.close()
+                raise
+            if piece:
                 return piece
         raise StopIteration
 
@@ -136,10 +159,13 @@ class AsyncTextStream:
         while not (self._pieces.over or self._request.cancelled):
             try:
                 event = await self._events.get()
-            except asyncio.CancelledError:
+                if self._request.cancelled:  # by another task, while this one waited
+                    break
+                piece = self._pieces.push(event)
+            except BaseException:
                 self.close()
                 raise
-            if piece := self._pieces.push(event):
+            if piece:
                 return piece
         raise StopAsyncIteration
 

@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from decodekit import cli
 from decodekit.bundle import Bundle
 from decodekit.decoder import Decoder
 from decodekit.plugins import load_plugins
@@ -102,3 +103,19 @@ def shared():
     if not (path / "models" / "stories260k").is_dir():
         pytest.skip("needs the pretrained test model; set DECODEKIT_SHARED to the folder that holds models/")
     return path
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Exit status, standard output and standard error of a command line."""
+    monkeypatch.setenv("DECODEKIT_PLUGINS", "")
+
+    def call(*words):
+        try:
+            status = cli.main(list(words))
+        except SystemExit as exit:  # argparse ends so
+            status = exit.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call

@@ -108,6 +108,20 @@ def test_the_snippets_of_the_decoding_page_run(capsys):
     assert capsys.readouterr().out.strip()
 
 
+def test_the_snippets_of_the_reproducibility_page_run(capsys):
+    page = (ROOT / "docs" / "reproducibility.md").read_text()
+    exec(compile("\n".join(blocks(page, "python")), "reproducibility.md", "exec"), {})
+    assert "tokens and their numbers are the record's" in capsys.readouterr().out
+
+
+def test_the_commands_about_records_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("slogans.txt").write_text("Fresh bread daily.")
+    for command in commands("The same tokens again"):
+        assert cli.main(command[1:]) == 0
+        assert capsys.readouterr().out.strip()
+
+
 def test_every_hook_and_every_contract_method_is_documented():
     page = (ROOT / "docs" / "write-a-plugin.md").read_text()
     from decodekit import LogitsProcessor, StoppingCriterion, hookspecs

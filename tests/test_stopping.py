@@ -53,8 +53,8 @@ def test_a_stop_string_may_straddle_tokens():
     assert StopStrings(["END"]).check(progress("some END of", start=7)).keep == 5
 
 
-def test_the_stop_string_that_begins_first_counts_then_the_longest():
-    stop = StopStrings(["cd", "bc", "bcd"]).check(progress("abcd", start=0))
+def test_the_stop_string_that_is_complete_first_counts_then_the_longest():
+    stop = StopStrings(["bcde", "cd", "bcd"]).check(progress("abcde", start=0))
     assert (stop.keep, stop.by) == (1, "'bcd'")
 
 

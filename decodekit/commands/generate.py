@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from decodekit import record
+from decodekit.errors import ParameterError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
 from decodekit.settings import SPECULATE
+
+if TYPE_CHECKING:
+    from decodekit.beam import Beam
+    from decodekit.completion import Completion
+    from decodekit.decoder import Decoder
 
 
 class Generate(Command):
@@ -38,7 +47,9 @@ class Generate(Command):
             help="a stopping criterion",
         )
         parser.add_argument("--max-new-tokens", type=int, metavar="N")
-        parser.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many")
+        parser.add_argument(
+            "--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many"
+        )
         parser.add_argument("--ignore-eos", action="store_true", help="go on at the model's end tokens")
         parser.add_argument("--max-time", type=float, metavar="SECONDS")
         parser.add_argument(
@@ -48,11 +59,23 @@ class Generate(Command):
         parser.add_argument("--seed", type=int)
         parser.add_argument("-n", type=int, help="answers per prompt")
         parser.add_argument("--logprobs", type=int, metavar="K", help="show each token's K best alternatives")
-        parser.add_argument("--speculate", default="off", choices=SPECULATE, help="guess tokens and check them")
+        parser.add_argument(
+            "--logprobs-at", metavar="STAGE", help="raw (default), final, or a strategy of the chain"
+        )
+        parser.add_argument(
+            "--speculate", default="off", choices=SPECULATE, help="guess tokens and check them"
+        )
         parser.add_argument("--draft", metavar="MODEL", help="a smaller bundle to guess with")
+        parser.add_argument("--beams", type=int, metavar="N", help="beam search with so many; -n of them")
+        parser.add_argument(
+            "--length-penalty", type=float, metavar="X", help="of beam search, default 1; 0: none"
+        )
         parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
         parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
         parser.add_argument("--json", action="store_true", help="one JSON object a line and answer")
+        parser.add_argument(
+            "--record", metavar="FILE", help="append a line for each answer, for `decodekit replay`"
+        )
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
@@ -62,6 +85,10 @@ class Generate(Command):
             args.model, device=args.device, threads=args.threads, draft=args.draft, plugins=self.plugins
         )
         prompts = [sys.stdin.read().rstrip("\n") if p == "-" else p for p in args.prompt]
+        if args.beams is not None or args.length_penalty is not None:
+            for beam in _beams(decoder, prompts, args):
+                print(json.dumps(beam.to_json(), ensure_ascii=False) if args.json else beam.text, flush=True)
+            return 0
         options: dict[str, Any] = {
             "max_new_tokens": args.max_new_tokens,
             "min_new_tokens": args.min_new_tokens,
@@ -71,11 +98,13 @@ class Generate(Command):
             "stop_token_ids": args.stop_token_id,
             "criteria": args.criterion,
             "logprobs": args.logprobs,
+            "logprobs_at": args.logprobs_at or "raw",
             "speculate": args.speculate,
         }
         if args.json or args.n is not None:
             for c in decoder.generate(prompts, args.process, seed=args.seed, n=args.n or 1, **options):
                 print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text, flush=True)
+                _keep(c, args)
             return 0
         for prompt in prompts:
             pieces = decoder.stream(prompt, args.process, seed=args.seed, **options)
@@ -86,4 +115,33 @@ class Generate(Command):
             if args.logprobs is not None:
                 console.show_logprobs(pieces.completion, decoder.spell)
             console.show_completion(pieces.completion)
+            _keep(pieces.completion, args)
         return 0
+
+
+def _keep(completion: Completion, args: argparse.Namespace) -> None:
+    if args.record is not None:
+        record.append(Path(args.record), completion.record())
+
+
+def _beams(decoder: Decoder, prompts: Iterable[str], args: argparse.Namespace) -> Iterator[Beam]:
+    """The answers of beam search, prompt by prompt."""
+    if args.beams is None:
+        raise ParameterError("--length-penalty is of beam search; add --beams")
+    for word in ("criterion", "max_time", "stop", "seed", "logprobs", "logprobs_at", "draft", "record"):
+        if getattr(args, word) not in (None, []):
+            raise ParameterError(f"--beams and --{word.replace('_', '-')} exclude each other; leave one out")
+    if args.speculate != "off":
+        raise ParameterError("--beams and --speculate exclude each other; leave one out")
+    for prompt in prompts:
+        yield from decoder.beam(
+            prompt,
+            args.process,
+            beams=args.beams,
+            n=args.n or 1,
+            length_penalty=1.0 if args.length_penalty is None else args.length_penalty,
+            max_new_tokens=args.max_new_tokens,
+            min_new_tokens=args.min_new_tokens,
+            stop_token_ids=args.stop_token_id,
+            ignore_eos=args.ignore_eos,
+        )

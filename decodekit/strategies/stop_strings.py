@@ -19,7 +19,8 @@ class StopStrings(StoppingCriterion):
     """Stop at the first occurrence of any of up to 16 strings; the string itself is not kept.
 
     The text is searched, not the tokens: a stop string may begin inside one token and end
-    inside another. Of several the one that begins first counts; of those the longest.
+    inside another, and where tokens begin makes no difference. Of several the one that is
+    complete first counts; of those that end together the longest.
 
     after  generated tokens up to which no string counts, >= 0
     """
@@ -39,10 +40,10 @@ class StopStrings(StoppingCriterion):
     def check(self, progress: Progress) -> Stop | None:
         if len(progress.history.generated) <= self.after:
             return None
-        found = [(at, -len(s), s) for s in self.strings if (at := _find(s, progress)) >= 0]
+        found = [(at + len(s), at, s) for s in self.strings if (at := _find(s, progress)) >= 0]
         if not found:
             return None
-        at, _, string = min(found)
+        _, at, string = min(found)
         return Stop("stop", keep=at, by=repr(string))
 
     def pending(self, text: str) -> int:

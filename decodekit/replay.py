@@ -1,0 +1,48 @@
+"""Replay: decode what a record tells of again, the way every request is decoded."""
+
+from __future__ import annotations
+
+import queue
+
+from decodekit.again import changes, ended_by_time
+from decodekit.decoder import Decoder
+from decodekit.generate import Token
+from decodekit.judge import Judge
+from decodekit.record import Record
+from decodekit.request import Event
+from decodekit.verdict import Verdict
+from decodekit.verify import contest_at
+
+
+def replay(decoder: Decoder, record: Record) -> Verdict:
+    """Whether the same tokens come again, in the same numbers.
+
+    It ends at the first token that is another one. Why it may be is looked up in a pass over the
+    recorded tokens so far.
+    """
+    prepared = decoder.again(record)
+    judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
+    if not record.ids:
+        return judge.over(None, anywhere=ended_by_time(record))
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    request, _ = prepared.request(record.sample, events.put, costs=decoder.engine.costs)
+    decoder.engine.submit(request)
+    try:
+        for step, id in enumerate(record.ids):
+            token = _next(events)
+            if token.id != id:
+                return judge.lost(*contest_at(decoder, prepared, record, step, token.id))
+            judge.see(step, token)
+            if token.stop and step + 1 < len(record.ids):
+                return judge.ended(step, token.stop)
+    finally:
+        request.cancel()
+    return judge.over(token.stop, anywhere=ended_by_time(record))
+
+
+def _next(events: queue.SimpleQueue[Event]) -> Token:
+    event = events.get()
+    if isinstance(event, BaseException):
+        raise event
+    assert isinstance(event, Token), "without a limit of time, only a token ends a request"
+    return event

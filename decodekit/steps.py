@@ -1,0 +1,87 @@
+"""
+An answer that also takes tokens nobody drew, goes back, and is copied.
+
+States are values: going back is a shorter list of them. The model is called by others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from decodekit.generate import Answer, Token
+from decodekit.ops import Array
+from decodekit.preparation import Prepared
+from decodekit.processors import State, Step
+
+
+class Steps(Answer):
+    """The sequence of a session."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        preparer, settings = prepared.preparer, prepared.settings
+        super().__init__(
+            prepared.ids,
+            prepared.sampler,
+            [link.strategy for link in prepared.criteria],
+            seed=settings.seed or 0,
+            sample=settings.sample,
+            detokenizer=preparer.tokenizer.detokenizer(continues=preparer.chat.continues),
+            logprobs=prepared.logprobs,
+        )
+        self._prepared = prepared
+        self._places: list[tuple[tuple[State, ...], int]] = []  # states and length of text before each token
+
+    def step(self, logits: Array) -> Step:
+        """What strategies are told besides logits [1, V]."""
+        return Step.dense((self._history,), logits.shape[-1])
+
+    def take(self, logits: Array) -> Token:
+        length = len(self.ids)
+        self._places.append((self.states, len(self.text)))
+        try:
+            return super().take(logits)
+        except BaseException:
+            self.cut(length)
+            raise
+
+    def force(self, id: int, logits: Array | None = None) -> None:
+        """Append a token; `logits` [1, V] of what comes next are needed where a strategy remembers."""
+        self._places.append((self.states, len(self.text)))
+        if logits is not None:
+            step = self.step(logits)
+            stages, _, _ = self._sampler.shape(logits, step, self.states)
+            self.states = self._sampler.accept(np.asarray([id]), stages, step, self.states)
+        self.sequence.append(id)
+        self._look()
+        assert self._detokenizer is not None
+        self.text += self._detokenizer.push(id)
+
+    def cut(self, length: int) -> None:
+        """Forget what came after the first `length` ids; within the prompt, shorten it."""
+        generated = max(0, length - self.sequence.asked)
+        if generated < len(self._places):
+            self.states, end = self._places[generated]
+            self.text = self.text[:end]
+        del self._places[generated:]
+        self.sequence.cut(length)
+        self.sequence.asked = min(self.sequence.asked, length)
+        self.sequence = self.sequence.copy()  # views that strategies may hold stay as they are
+        self._look()
+
+        preparer = self._prepared.preparer
+        self._detokenizer = preparer.tokenizer.detokenizer(continues=preparer.chat.continues)
+        for id in self._history.generated.tolist():
+            self._detokenizer.push(id)
+
+    def copy(self) -> Steps:
+        """The same, to be continued on its own."""
+        twin = Steps(self._prepared)
+        twin.sequence, twin.states, twin.text = self.sequence.copy(), self.states, self.text
+        twin.began = self.began
+        twin._places = list(self._places)
+        twin.cut(twin.sequence.length)
+        return twin
+
+    def _look(self) -> None:
+        self._history = self.sequence.history()
+        self.newest = int(self._history.ids[-1])

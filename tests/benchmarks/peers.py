@@ -1,0 +1,116 @@
+"""Cases beside other engines, and how good decodekit has to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from case import Case, Figure, Taken, Turn
+from checkpoint import SHAPES
+from parts import BUILT, F32, INT4, OWN, Q4_0, ROWS, ragged, random_ids, ratio, rows, same_ids, stream
+
+
+def stream_fp32(tokens: int) -> Case:
+    prompt = random_ids(128)
+    engines = {
+        "decodekit": ("decodekit", OWN),
+        "bare loop": ("bare", OWN),
+        "decodekit, builder's graph": ("decodekit", BUILT),
+        "bare loop, builder's graph": ("bare", BUILT),
+        "onnxruntime-genai": ("genai", BUILT),
+        "llama.cpp, F32": ("llamacpp", F32),
+        "optimum": ("optimum", "smol/optimum"),
+        "transformers": ("transformers", "smol/checkpoint"),
+    }
+    return Case(
+        "stream-fp32",
+        "One greedy stream, float32",
+        "128 random ids, then greedy decoding; from the first token to the last. "
+        "The builder's graph is that of onnxruntime-genai's model builder.",
+        "tokens/s",
+        {name: stream(*where, prompt, tokens) for name, where in engines.items()}
+        | {"onnxruntime-genai, its own threads": stream("genai", BUILT, prompt, tokens, threads=0)},
+        [
+            ratio("decodekit", "bare loop", at_least=0.97),
+            ratio("decodekit, builder's graph", "bare loop, builder's graph", at_least=0.97),
+            ratio("decodekit, builder's graph", "onnxruntime-genai", at_least=1.25),
+            ratio("decodekit, builder's graph", "onnxruntime-genai, its own threads"),
+            ratio("decodekit", "llama.cpp, F32", at_least=1.0),
+            ratio("decodekit", "optimum", at_least=1.9),
+            ratio("decodekit", "transformers", at_least=3.0),
+            *(same_ids(name, "transformers", min(tokens, 16)) for name in engines if name != "transformers"),
+        ],
+    )
+
+
+def stream_int4(tokens: int) -> Case:
+    prompt = random_ids(128)
+    engines = {
+        "decodekit": ("decodekit", INT4),
+        "bare loop": ("bare", INT4),
+        "onnxruntime-genai": ("genai", INT4),
+        "llama.cpp, Q4_0": ("llamacpp", Q4_0),
+    }
+    return Case(
+        "stream-int4",
+        "One greedy stream, 4 bits",
+        "As before, on the builder's int4 folder. Both quantizers use blocks of 32 in every matrix.",
+        "tokens/s",
+        {name: stream(*where, prompt, tokens) for name, where in engines.items()}
+        | {"onnxruntime-genai, its own threads": stream("genai", INT4, prompt, tokens, threads=0)},
+        [
+            ratio("decodekit", "bare loop", at_least=0.97),
+            ratio("decodekit", "onnxruntime-genai", at_least=1.25),
+            ratio("decodekit", "onnxruntime-genai, its own threads"),
+            ratio("decodekit", "llama.cpp, Q4_0", at_least=1.1),
+            same_ids("decodekit", "bare loop", min(tokens, 16)),
+            same_ids("onnxruntime-genai", "bare loop", min(tokens, 16)),
+        ],
+    )
+
+
+def batch(tokens: int) -> Case:
+    prompts = ragged(ROWS)
+    return Case(
+        "batch",
+        f"{ROWS} requests at once, float32",
+        "Prompts of 40 to 200 ids; all tokens of the time in which every request is decoding.",
+        "tokens/s",
+        {
+            "decodekit": rows("decodekit", OWN, prompts, tokens),
+            "decodekit, one stream": stream("decodekit", OWN, random_ids(120), tokens),
+            "bare loop": rows("bare", OWN, prompts, tokens),
+            "llama.cpp, F32": rows("llamacpp", F32, prompts, tokens),
+        },
+        [
+            ratio("decodekit", "decodekit, one stream", at_least=5.0),
+            ratio("decodekit", "bare loop", at_least=0.9),
+            ratio("decodekit", "llama.cpp, F32"),
+        ],
+    )
+
+
+def memory(tokens: int) -> Case:
+    prompt, megabyte = random_ids(128), 1e6
+    shape, capacity = SHAPES["smol"], 1 << (len(prompt) + tokens - 1).bit_length()
+    needed = 4 * shape.parameters + 2 * shape.layers * shape.kv_heads * shape.head_dim * 4 * capacity
+
+    def turn(engine: str, model: str, **options: object) -> Turn:
+        command = {"do": "stream_and_memory", "prompt": prompt, "tokens": tokens}
+        return Turn(engine, model, command, lambda answer: answer["peak"] / megabyte, options, fresh=True)
+
+    def over_need(taken: Mapping[str, Taken]) -> float:
+        return taken["decodekit"].median / (needed / megabyte + 120)
+
+    return Case(
+        "memory",
+        "Peak memory, float32",
+        "A fresh process that loads the model and decodes one greedy stream.",
+        "MB",
+        {
+            "decodekit": turn("decodekit", OWN, prefix_bytes=None),
+            "bare loop": turn("bare", OWN),
+            "onnxruntime-genai": turn("genai", BUILT),
+            "llama.cpp, F32": turn("llamacpp", F32),
+        },
+        [Figure("decodekit / (weights + cache + 120 MB)", over_need, at_most=1.1)],
+    )
