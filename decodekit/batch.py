@@ -175,6 +175,8 @@ class Batch:
         logits, heir = request.shared.logits, self._next()
         if logits is None or heir is None or heir.shared is not request.shared:
             return None
+        if heir.longest > request.longest:
+            return None
         self.running[request.slot] = self.waiting.popleft()
         heir.slot = request.slot
         self._leave_queue(heir)

@@ -9,32 +9,29 @@ event loop.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import weakref
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal, overload
 
 from decodekit.again import prepare_again
 from decodekit.beam import Beam, search_beams
-from decodekit.bundle import Bundle, open_bundle
+from decodekit.bundle import Bundle
 from decodekit.chain import Written
 from decodekit.chat import Chat
 from decodekit.completion import Completion, best
 from decodekit.engine import Engine
-from decodekit.errors import BundleError, ParameterError, PromptError, QueueFullError
-from decodekit.generate import Token
+from decodekit.errors import ParameterError, PromptError
+from decodekit.gathering import gather
 from decodekit.model import Model
 from decodekit.parameters import whole
-from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
+from decodekit.plugins import Plugins
 from decodekit.preparation import Prepared, Preparer, Prompt, origin
 from decodekit.processors import LogitsProcessor
 from decodekit.record import Record
-from decodekit.request import Event, Request
+from decodekit.request import Emit, Event, Request
 from decodekit.score import Score
 from decodekit.scorer import Scorer, Text
 from decodekit.search import Rules
@@ -42,56 +39,6 @@ from decodekit.session import Session
 from decodekit.settings import MAX_SAMPLES, Settings
 from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
-
-Started = tuple[Future[Sequence[Event]], Pieces]
-
-AHEAD = 4  # prompts of a long list that wait, per row of the engine
-
-
-def load(
-    path_or_name: str | os.PathLike[str],
-    *,
-    device: str = "auto",
-    threads: int | None = None,
-    plugins: Plugins | None = None,
-    draft: str | os.PathLike[str] | None = None,
-    **engine: Any,
-) -> Decoder:
-    """A decoder for the bundle in that folder, or for the embedded model of that name.
-
-    device   "cpu", "cuda" (or an error), or "auto"
-    threads  for one operator on the CPU; None: what onnxruntime thinks best
-    plugins  None: the built-ins and all installed plugins that DECODEKIT_PLUGINS allows
-    draft    a smaller bundle with the same tokenizer, to guess tokens with
-    engine   max_rows, cache_bytes, prefix_bytes, max_queue, deterministic, stall: see `Engine`
-    """
-    from decodekit.onnx_model import load_model
-
-    bundle, tokenizer = _open(path_or_name)
-    model = load_model(bundle, device=device, threads=threads)
-    guesser = None
-    if draft is not None:
-        draft_bundle, draft_tokenizer = _open(draft)
-        if not draft_tokenizer.spells_like(tokenizer):
-            raise BundleError(
-                f"{draft_bundle.path}: its tokens are not those of {bundle.path}; "
-                "a draft model needs the same tokenizer"
-            )
-        guesser = load_model(draft_bundle, device=device, threads=threads)
-    plugins = plugins or load_plugins(allowed_by_environment())
-    return Decoder(model, tokenizer, bundle, plugins, draft=guesser, **engine)
-
-
-def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:
-    bundle = open_bundle(path_or_name)
-    tokenizer = Tokenizer(bundle.tokenizer)
-    if bundle.vocabulary < tokenizer.size:
-        raise BundleError(
-            f"{bundle.path}: the graph knows {bundle.vocabulary} tokens, the tokenizer {tokenizer.size}; "
-            f"id {bundle.vocabulary} ({tokenizer.token(bundle.vocabulary)!r}) is out of reach; "
-            "they are of different models"
-        )
-    return bundle, tokenizer
 
 
 class Decoder:
@@ -118,7 +65,7 @@ class Decoder:
             bundle, tokenizer, self.chat, plugins, model.vocabulary, origin(bundle, model)
         )
         self.scorer = Scorer(self.engine, self._preparer)
-        weakref.finalize(self, self.engine.close)
+        weakref.finalize(self, self.engine.close, 1.0)  # seconds; a program must end
 
     def close(self) -> None:
         """End what runs with an error, and free the model's thread. Nothing can be decoded after."""
@@ -160,7 +107,9 @@ class Decoder:
         """
         prepared, one = self._prepare(prompt, chain, n, options)
         prepared = self._with_prompt_logprobs(prepared)
-        with closing(self._start(prepared, n or 1)) as started:  # an error keeps frames alive, not requests
+        with closing(
+            gather(self.engine, self._request, prepared, n or 1)
+        ) as started:  # an error keeps frames alive, not requests
             completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
 
@@ -176,7 +125,7 @@ class Decoder:
         prepared, one = self._prepare(prompt, chain, n, options)
         if prepared[0].settings.prompt_logprobs is not None:
             prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
-        with closing(self._start(prepared, n or 1)) as started:
+        with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
             completions = [pieces.complete(await asyncio.wrap_future(future)) for future, pieces in started]
         return completions[0] if one else completions
 
@@ -307,47 +256,8 @@ class Decoder:
             raise ParameterError("prompt_logprobs is for generate; beside a stream, use score(prompt ids)")
         return settings
 
-    def _start(self, prepared: Sequence[Prepared], n: int) -> Generator[Started, None, None]:
-        """Requests in order; a few are ahead of the one that is waited for. Left early, all end."""
-        started: deque[Started] = deque()
-        ahead = max(n, AHEAD * self.engine.max_rows)
-        try:
-            for one in prepared:
-                while True:
-                    try:
-                        started.extend(self._samples(one, n))
-                        break
-                    except QueueFullError:  # there is room once one of ours is through
-                        if not started:
-                            raise
-                    yield started[0]
-                    started.popleft()
-                while len(started) > ahead:
-                    yield started[0]
-                    started.popleft()
-            while started:
-                yield started[0]
-                started.popleft()
-        finally:
-            for future, _ in started:
-                future.cancel()
-
-    def _samples(self, prepared: Prepared, n: int) -> list[Started]:
-        """The n samples of a prompt, which is read once."""
-        leader, requests, started = None, [], []
-        first = prepared.settings.sample
-        for sample in range(first, first + n):
-            gathered = Gathered()
-            request, pieces = self._request(prepared, sample, gathered, leader)
-            gathered.future.add_done_callback(request.cancel)
-            leader = leader or request
-            requests.append(request)
-            started.append((gathered.future, pieces))
-        self.engine.submit(*requests)
-        return started
-
     def _request(
-        self, prepared: Prepared, sample: int, emit: Any, leader: Request | None = None
+        self, prepared: Prepared, sample: int, emit: Emit, leader: Request | None = None
     ) -> tuple[Request, Pieces]:
         if self.engine.deterministic and prepared.settings.speculate != "off":
             raise ParameterError(
@@ -355,20 +265,6 @@ class Decoder:
                 "checking guesses takes kernels of another shape"
             )
         return prepared.request(sample, emit, costs=self.engine.costs, draft=self._draft, leader=leader)
-
-
-class Gathered:
-    """Collects the events of a request for a future. Cancelling the future ends the request."""
-
-    def __init__(self) -> None:
-        self.future: Future[Sequence[Event]] = Future()
-        self._events: list[Event] = []
-
-    def __call__(self, event: Event) -> None:
-        self._events.append(event)
-        if not isinstance(event, Token) or event.stop is not None:
-            with suppress(InvalidStateError):  # cancelled meanwhile
-                self.future.set_result(self._events)
 
 
 def _is_many(prompt: Any) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from decodekit.batch import Batch
 from decodekit.errors import EngineClosedError, EngineError, EngineStalledError, ForkedError, QueueFullError
+from decodekit.memory import free_memory
 from decodekit.meter import Meter
 from decodekit.model import Model
 from decodekit.origin import describe
@@ -65,7 +66,7 @@ class Engine:
         self.model = model
         self.max_rows = max_rows
         self.deterministic = deterministic
-        self.cache_bytes = _free_memory() // 2 if cache_bytes is None else cache_bytes
+        self.cache_bytes = free_memory() // 2 if cache_bytes is None else cache_bytes
         prefixes = self.cache_bytes // 16 if prefix_bytes is None else prefix_bytes
         self._batch = Batch(self.slots(max_rows), max_rows=max_rows, prefix_bytes=prefixes)
         self._max_queue, self._stall = max_queue, stall
@@ -106,6 +107,8 @@ class Engine:
     def submit(self, *requests: Request) -> None:
         """Decode these; all are taken in, or none and an error is raised."""
         self._check_process()
+        if threading.current_thread() is self._thread:
+            raise EngineError("a strategy cannot ask the decoder that waits for it; load another one")
         with self._changed:
             self._check_open()
             if self.running + self.waiting + len(requests) > self.max_rows + self._max_queue:
@@ -260,18 +263,3 @@ def _do(function: Callable[[], Any], future: Future[Any]) -> None:
         settle = partial(future.set_exception, exc)
     with suppress(InvalidStateError):  # given up meanwhile
         settle()
-
-
-def _free_memory() -> int:
-    """Bytes that are free now, of the machine or of its control group."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            free = next(int(line.split()[1]) * 1024 for line in f if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 8 << 30
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as f:
-            limit = f.read().strip()
-        return min(free, int(limit)) if limit != "max" else free
-    except (OSError, ValueError):
-        return free

@@ -7,7 +7,7 @@ Everything a user gives is checked here, before anything runs.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -24,7 +24,7 @@ from decodekit.ops import Array, keep
 from decodekit.plugins import Plugins
 from decodekit.processors import LogitsProcessor, State, Step
 from decodekit.record import Entry, Record, numbers
-from decodekit.request import Event, Request
+from decodekit.request import Emit, Request
 from decodekit.sampling import Sampler
 from decodekit.score import TokenScore
 from decodekit.settings import Settings
@@ -145,7 +145,7 @@ class Prepared:
     def request(
         self,
         sample: int,
-        emit: Callable[[Event], None],
+        emit: Emit,
         *,
         costs: Costs,
         draft: Model | None = None,

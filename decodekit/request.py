@@ -14,6 +14,7 @@ from decodekit.speculate import Pace
 from decodekit.stopping import Stop
 
 Event = Token | Stop | BaseException  # the last one of a request is a token with a stop, a stop, or an error
+Emit = Callable[[Event], None]
 
 
 class Reading:
@@ -40,7 +41,7 @@ class Request:
         self,
         answer: Answer,
         room: int,
-        emit: Callable[[Event], None],
+        emit: Emit,
         *,
         max_time: float | None = None,
         tenant: str = "",

@@ -30,6 +30,7 @@ from decodekit.sampling import Sampler
 MOST = 8  # guesses in one call
 MEMORY = 0.15  # weight of the newest measurement in a running mean
 SURPRISE = 4.0  # times what was believed, the most that a measurement counts
+PIECE = 128  # tokens of a text that a draft model reads at one step
 PROBE = 32  # steps without a guess after which one is tried, since costs and texts change
 
 
@@ -88,6 +89,8 @@ class DraftModel:
         self._cache, self._read = model.new_cache(), np.zeros(0, np.int64)
 
     def guess(self, answer: Answer, most: int) -> Sequence[int]:
+        if not self._catch_up(answer.ids):
+            return ()
         row, states = answer.sequence.copy(), answer.states
         most = min(most, self._model.context_length - row.length)
         guesses: list[int] = []
@@ -99,12 +102,27 @@ class DraftModel:
             guesses.append(id)
         return guesses
 
+    def _catch_up(self, ids: Any) -> bool:
+        """Read a piece of a long text; whether little is left. Whoever decodes beside it goes on."""
+        known = self._known(ids)
+        if len(ids) - known <= PIECE:
+            return True
+        if len(ids) < self._model.context_length:
+            self._append(ids[: known + PIECE], known, last=0)
+        return False
+
     def _predict(self, row: Row) -> Any:
         ids = row.history().ids
+        return self._append(ids, self._known(ids), last=1)
+
+    def _known(self, ids: Any) -> int:
+        """How many of these were read before, the last one left out."""
         known = min(len(self._read), len(ids) - 1)
         same = np.flatnonzero(self._read[:known] != ids[:known])
-        known = int(same[0]) if len(same) else known
-        logits, self._cache = self._model(ids[known:], self._cache.keep(known))
+        return int(same[0]) if len(same) else known
+
+    def _append(self, ids: Any, known: int, last: int) -> Any:
+        logits, self._cache = self._model(ids[known:], self._cache.keep(known), last=last)
         self._read = ids.copy()
         return logits
 

@@ -8,12 +8,13 @@ held back until it is decided.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import weakref
 from collections.abc import Callable, Sequence
 
 from decodekit.completion import Completion
-from decodekit.errors import ContractError, EngineClosedError
+from decodekit.errors import ContractError, EngineClosedError, ForkedError
 from decodekit.generate import Token
 from decodekit.origin import describe, named
 from decodekit.request import Event, Request
@@ -103,6 +104,7 @@ class TextStream:
         self, request: Request, events: queue.SimpleQueue[Event], pieces: Pieces, owner: object
     ) -> None:
         self._request, self._events, self._pieces, self._owner = request, events, pieces, owner
+        self._pid = os.getpid()
         weakref.finalize(self, request.cancel)
 
     @property
@@ -114,6 +116,8 @@ class TextStream:
         return self
 
     def __next__(self) -> str:
+        if os.getpid() != self._pid:
+            raise ForkedError("this stream goes on in the process that was forked; start one in the child")
         while not (self._pieces.over or self._request.cancelled):
             event = self._events.get()
             if self._request.cancelled:  # on another thread, while this one waited

@@ -660,6 +660,7 @@ def test_when_the_model_fails_nobody_waits_for_ever_and_the_next_requests_run(me
         assert last_is_end(events) and (
             events[-1] in failed or len(ids_of(events)) == request.longest - len(request.prompt)
         )
+    assert not any(batch.slots.lengths)
     if failed:
         assert batch.slots.calls >= k
 

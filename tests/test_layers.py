@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
-    {"errors", "ops", "hookspecs", "meter"},
+    {"errors", "ops", "hookspecs", "meter", "memory"},
     {"parameters", "tokenizer", "history", "origin", "files", "protobuf", "json_lines"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"sampling", "strategies", "testing", "slots", "stop_ids", "onnx_schema", "manifest"},
@@ -18,11 +18,11 @@ LAYERS = [
     {"request", "completion", "foreign", "judge"},
     {"batch", "text_stream", "bundle"},
     {"engine", "preparation", "kv_cache"},
-    {"steps", "beam", "slab_slots", "again", "reading"},
+    {"steps", "beam", "slab_slots", "again", "reading", "gathering"},
     {"onnx_model"},
     {"session", "scorer"},
     {"decoder"},
-    {"comparison", "doctor", "inspection", "verify"},
+    {"comparison", "doctor", "inspection", "verify", "loading"},
     {"console", "replay"},
     {"commands"},
     {"cli", "__init__"},

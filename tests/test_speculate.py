@@ -25,7 +25,7 @@ from decodekit.generate import Answer, Token, stream
 from decodekit.request import Request
 from decodekit.sampling import Sampler
 from decodekit.slots import OneByOne
-from decodekit.speculate import MOST, PROBE, Costs, DraftModel, Pace, PromptLookup, Statistics
+from decodekit.speculate import MOST, PIECE, PROBE, Costs, DraftModel, Pace, PromptLookup, Statistics
 from decodekit.strategies.end_tokens import EndTokens
 from decodekit.strategies.greedy import Greedy
 from decodekit.strategies.max_new_tokens import MaxNewTokens
@@ -65,6 +65,7 @@ class Sum(TableModel):
 
     def __call__(self, tokens, cache, *, last=1):
         ids = np.asarray((*cache.ids, *np.asarray(tokens).tolist()), np.int64)
+        assert len(ids) <= self.context_length
         rows = np.cumsum(ids * (1 + np.arange(len(ids)) % 5)) % len(self.table)
         return self.table[rows[len(rows) - last :]], Tokens(tuple(ids.tolist()))
 
@@ -96,7 +97,7 @@ def decoder_over(model, *, plugins=INSTALLED, **options):
 def decoder():
     """With a draft model that is right now and then."""
     mostly = table() + (np.random.default_rng(9).standard_normal((V, V)) * 0.7).astype(np.float32)
-    with decoder_over(Sum(table()), draft=Sum(mostly)) as decoder:
+    with decoder_over(Sum(table(), 600), draft=Sum(mostly, 600)) as decoder:
         yield decoder
 
 
@@ -272,6 +273,23 @@ def test_a_draft_model_with_a_shorter_window_stops_guessing_there():
         found = decoder.generate("abc", "temperature=1", speculate="draft", **options)
         assert found == plain and found.speculation["failed"] == 0
         assert 0 < found.speculation["accepted"] <= 20
+
+
+def test_a_draft_model_reads_a_long_text_in_pieces_while_others_go_on():
+    read = []
+
+    class Logged(Sum):
+        def __call__(self, tokens, cache, *, last=1):
+            read.append(len(tokens))
+            return super().__call__(tokens, cache, last=last)
+
+    model, sampler = Logged(table()), Sampler(())
+    answer, draft = Answer([5] * 3 * PIECE, sampler, [], seed=1), DraftModel(model, sampler, V)
+    guesses = [list(draft.guess(answer, 2)) for _ in range(4)]
+    assert [len(g) for g in guesses] == [0, 0, 2, 2] and guesses[2] == guesses[3]
+    assert read[:3] == [PIECE] * 3 and max(read) == PIECE
+    logits, _ = model(answer.ids, model.new_cache())
+    assert guesses[3][0] == Answer(answer.ids, sampler, [], seed=1).take(logits).id
 
 
 def test_a_draft_model_with_other_tokens_is_refused():

@@ -32,7 +32,7 @@ class Compare(Command):
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
         from decodekit.comparison import compare
-        from decodekit.decoder import load
+        from decodekit.loading import load
 
         decoder = load(args.model, plugins=self.plugins)
         comparison = compare(

@@ -79,7 +79,7 @@ class Generate(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
-        from decodekit.decoder import load
+        from decodekit.loading import load
 
         decoder = load(
             args.model, device=args.device, threads=args.threads, draft=args.draft, plugins=self.plugins

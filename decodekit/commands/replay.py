@@ -34,7 +34,7 @@ class Replay(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
-        from decodekit.decoder import load
+        from decodekit.loading import load
         from decodekit.replay import replay
         from decodekit.verify import verify
 

@@ -50,7 +50,7 @@ class Score(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
-        from decodekit.decoder import load
+        from decodekit.loading import load
 
         rows = list(_rows(args))
         decoder = load(args.model, device=args.device, threads=args.threads, plugins=self.plugins)

@@ -4,6 +4,7 @@ from decodekit_mirostat import Mirostat, surprise
 
 from decodekit import Sampler, stream
 from decodekit.errors import ParameterError
+from decodekit.logprobs import Logprobs
 from decodekit.processors import Step
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.testing import TableModel, check_logits_processor, histories
@@ -39,9 +40,9 @@ def test_accept_leaves_the_old_state_alone():
 def test_the_surprise_of_a_long_text_comes_near_the_target():
     table = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) * 2
     sampler, tau = Sampler((Mirostat(tau=3.0, eta=0.1),)), 3.0
-    tokens = list(stream(TableModel(table), [1], sampler, [MaxNewTokens(2000)], seed=1, logprobs=0))
+    tokens = list(stream(TableModel(table), [1], sampler, [MaxNewTokens(2000)], seed=1, logprobs=Logprobs()))
     observed = np.mean([-t.logprob / np.log(2) for t in tokens[200:]])
-    plain = list(stream(TableModel(table), [1], Sampler(), [MaxNewTokens(2000)], seed=1, logprobs=0))
+    plain = list(stream(TableModel(table), [1], Sampler(), [MaxNewTokens(2000)], seed=1, logprobs=Logprobs()))
     drift = np.mean([-t.logprob / np.log(2) for t in plain[200:]])
     assert abs(observed - tau) < 0.5 < abs(drift - tau)
 
