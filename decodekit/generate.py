@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -41,14 +39,6 @@ class Token:
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     stop: Stop | None = None
-
-    @property
-    def digest(self) -> int:
-        """CRC-32 of id, logit, score and width.
-
-        Numbers of another kernel, bundle, chain or version give another digest, nearly always.
-        """
-        return zlib.crc32(struct.pack("<Iffi", self.id, self.logit, self.score, self.width))
 
 
 def stream(

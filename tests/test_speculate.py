@@ -97,7 +97,7 @@ def decoder_over(model, *, plugins=INSTALLED, **options):
 def decoder():
     """With a draft model that is right now and then."""
     mostly = table() + (np.random.default_rng(9).standard_normal((V, V)) * 0.7).astype(np.float32)
-    with decoder_over(Sum(table(), 600), draft=Sum(mostly, 600)) as decoder:
+    with decoder_over(Sum(table(), 600), draft=Sum(mostly)) as decoder:
         yield decoder
 
 

@@ -37,6 +37,10 @@ def stream_fp32(tokens: int) -> Case:
             ratio("decodekit", "llama.cpp, F32", at_least=1.0),
             ratio("decodekit", "optimum", at_least=1.9),
             ratio("decodekit", "transformers", at_least=3.0),
+            ratio("decodekit, builder's graph", "llama.cpp, F32"),
+            ratio("decodekit, builder's graph", "optimum"),
+            ratio("decodekit, builder's graph", "transformers"),
+            ratio("decodekit", "decodekit, builder's graph"),
             *(same_ids(name, "transformers", min(tokens, 16)) for name in engines if name != "transformers"),
         ],
     )
