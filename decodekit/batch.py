@@ -120,7 +120,7 @@ class Batch:
             return False
         self.reading = self.waiting.popleft()  # in one list at any moment, lest an error forgets it
         request.slot = slot
-        self.slots.reserve(slot + 1, len(request.prompt))
+        self.slots.reserve(slot + 1, min(request.longest, 2 * len(request.prompt) + CHUNK))  # and an answer
         self.slots.cut(slot, 0)
         if not self._follow(request):
             self._reuse_prefix(request)
