@@ -424,14 +424,14 @@ def test_a_stream_keeps_its_decoder():
 
 def test_a_stream_may_be_closed_from_another_thread_while_one_waits_for_its_next_piece():
     with gated() as (decoder, model):
-        stream = decoder.stream("abc", SAMPLED, max_new_tokens=500)
-        reader = threading.Thread(target=lambda: list(stream), daemon=True)
+        stream, pieces = decoder.stream("abc", SAMPLED, max_new_tokens=500), []
+        reader = threading.Thread(target=lambda: pieces.extend(stream), daemon=True)
         reader.start()
         until(lambda: model.calls)
         stream.close()
         model.gate.release(1)
         reader.join(2)
-        assert not reader.is_alive() and stream.completion is None
+        assert not reader.is_alive() and stream.completion is None and pieces == []
         with pytest.raises(EngineClosedError, match="the stream was closed before its end"):
             stream.complete()
 

@@ -392,8 +392,17 @@ def test_a_loop_keeps_its_text_and_ends_the_answer(says):
     assert (completion.text, completion.finish_reason) == ("well, no no no", "repetition")
 
 
+@st.composite
+def repetitive(draw):
+    """Something, copies of a block, and perhaps something else."""
+    few = st.lists(st.integers(0, 2), max_size=4)
+    block = draw(st.lists(st.integers(0, 2), min_size=1, max_size=7))
+    copies = block * draw(st.integers(0, 6))
+    return draw(few) + copies[draw(st.integers(0, 6)) :] + draw(st.just([]) | few)
+
+
 @given(
-    st.lists(st.integers(0, 2), max_size=40),
+    repetitive(),
     st.integers(1, 6),
     st.integers(2, 4),
     st.integers(2, 12),
