@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pluggy
 
@@ -80,8 +80,9 @@ class Registry:
 
     def parameters(self, name: str) -> str:
         """The options of a strategy, as a call would spell them."""
-        text = str(inspect.signature(self._find(name)[0])).partition(" ->")[0].strip("()")
-        return text.replace("'", "")
+        parameters = _signature(self._find(name)[0]).parameters.values()
+        plain = [p.replace(annotation=_plain(p.annotation)) for p in parameters]
+        return ", ".join(str(p).replace("'", "") for p in plain)
 
     def help(self, name: str) -> str:
         """The first line of a strategy's documentation."""
@@ -127,6 +128,18 @@ def load_plugins(only: Container[str] | None = None) -> Plugins:
         warnings.warn(f"{plugin.distribution} is {plugin.state}", PluginWarning, stacklevel=2)
     processors, criteria, commands = (_registry(kind, loaded + installed, broken) for kind in HOOKS)
     return Plugins(processors, criteria, commands, tuple(plugin for plugin, _ in installed))
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except NameError:  # an annotation that holds for type checkers only
+        return inspect.signature(factory)
+
+
+def _plain(annotation: Any) -> Any:
+    """Without what `Annotated` adds to a type."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def allowed_by_environment() -> Container[str] | None:

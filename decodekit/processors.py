@@ -17,6 +17,7 @@ import numpy as np
 
 from decodekit.history import History
 from decodekit.ops import Array
+from decodekit.parameters import check
 from decodekit.tokenizer import Tokenizer
 
 State = Any  # an array with leading axis B, a tuple of those, or ()
@@ -70,6 +71,10 @@ class LogitsProcessor:
     """
 
     keeps_best: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """For dataclasses: check the annotated fields; see `parameters`."""
+        check(self)
 
     def bind(self, tokenizer: Tokenizer) -> LogitsProcessor:
         """This processor, knowing the tokens it works on; called once a request, before `init`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decodekit.errors import ContractError, DecodekitError, StrategyError
 from decodekit.history import History
 from decodekit.origin import describe
+from decodekit.parameters import check
 from decodekit.tokenizer import Tokenizer
 
 
@@ -48,6 +49,10 @@ class Stop:
 
 class StoppingCriterion:
     """The contract. Override `check`; `pending` only if text may be taken back."""
+
+    def __post_init__(self) -> None:
+        """For dataclasses: check the annotated fields; see `parameters`."""
+        check(self)
 
     def bind(self, tokenizer: Tokenizer) -> StoppingCriterion:
         """This criterion, knowing the tokens it works on; called once a request."""

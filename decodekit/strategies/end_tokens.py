@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
+from decodekit.parameters import known_ids, token_ids
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 from decodekit.tokenizer import Tokenizer
 
@@ -18,14 +18,11 @@ class EndTokens(StoppingCriterion):
     ids: Collection[int]
 
     def __post_init__(self) -> None:
-        if isinstance(self.ids, str) or not all(type(i) is int for i in self.ids):
-            raise ParameterError(f"end_tokens: ids must be token ids, got {self.ids!r}")
+        token_ids("end_tokens: ids", self.ids)
         object.__setattr__(self, "ids", frozenset(self.ids))
 
     def bind(self, tokenizer: Tokenizer) -> EndTokens:
-        wrong = [i for i in self.ids if not 0 <= i < tokenizer.size]
-        if wrong:
-            raise ParameterError(f"end_tokens: token ids are in [0, {tokenizer.size}), got {wrong[0]}")
+        known_ids("end_tokens", self.ids, tokenizer.size)
         return self
 
     def check(self, progress: Progress) -> Stop | None:

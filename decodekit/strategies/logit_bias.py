@@ -10,7 +10,7 @@ import numpy as np
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array
-from decodekit.parameters import real
+from decodekit.parameters import known_ids, real
 from decodekit.processors import LogitsProcessor, State, Step
 from decodekit.tokenizer import Tokenizer
 
@@ -48,9 +48,7 @@ class LogitBias(LogitsProcessor):
         object.__setattr__(self, "bias", by_id)
 
     def bind(self, tokenizer: Tokenizer) -> LogitBias:
-        for id in self.bias:
-            if not 0 <= id < tokenizer.size:
-                raise ParameterError(f"logit_bias: token ids are in [0, {tokenizer.size}), got {id}")
+        known_ids("logit_bias", self.bias, tokenizer.size)
         return self
 
     def process(self, logits: Array, step: Step, state: State) -> Array:

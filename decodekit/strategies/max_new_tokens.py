@@ -1,9 +1,10 @@
 """Stop after a number of tokens."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.parameters import whole
+from decodekit.parameters import Whole
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 
@@ -11,10 +12,7 @@ from decodekit.stopping import Progress, Stop, StoppingCriterion
 class MaxNewTokens(StoppingCriterion):
     """Stop after n >= 1 generated tokens; the prompt does not count."""
 
-    n: int
-
-    def __post_init__(self) -> None:
-        whole("max_new_tokens: n", self.n, "[1, inf)")
+    n: Annotated[int, Whole("[1, inf)", "generated tokens")]
 
     def check(self, progress: Progress) -> Stop | None:
         done = len(progress.history.generated) >= self.n

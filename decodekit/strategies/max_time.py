@@ -1,9 +1,10 @@
 """Stop after a time."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.parameters import real
+from decodekit.parameters import Real
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 
@@ -11,10 +12,7 @@ from decodekit.stopping import Progress, Stop, StoppingCriterion
 class MaxTime(StoppingCriterion):
     """Stop at the first token after `seconds` > 0, counted from the start of the request."""
 
-    seconds: float
-
-    def __post_init__(self) -> None:
-        real("max_time: seconds", self.seconds, "(0, inf)")
+    seconds: Annotated[float, Real("(0, inf)", "seconds from the start of the request")]
 
     def check(self, progress: Progress) -> Stop | None:
         return Stop("time", by=f"{self.seconds} s") if progress.elapsed >= self.seconds else None

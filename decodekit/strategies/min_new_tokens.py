@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, keep
-from decodekit.parameters import whole
+from decodekit.parameters import Whole, known_ids, token_ids
 from decodekit.processors import LogitsProcessor, State, Step
 from decodekit.tokenizer import Tokenizer
 
@@ -19,19 +19,16 @@ from decodekit.tokenizer import Tokenizer
 class MinNewTokens(LogitsProcessor):
     """Remove the candidates `ids` until n >= 0 tokens were generated; 0 is neutral."""
 
-    n: int
+    n: Annotated[int, Whole("[0, inf)", "generated tokens", neutral=0)]
     ids: Collection[int]
 
     def __post_init__(self) -> None:
-        whole("min_new_tokens: n", self.n, "[0, inf)")
-        if isinstance(self.ids, str) or not all(type(i) is int for i in self.ids):
-            raise ParameterError(f"min_new_tokens: ids must be token ids, got {self.ids!r}")
+        super().__post_init__()
+        token_ids("min_new_tokens: ids", self.ids)
         object.__setattr__(self, "ids", tuple(sorted(self.ids)))
 
     def bind(self, tokenizer: Tokenizer) -> MinNewTokens:
-        wrong = [i for i in self.ids if not 0 <= i < tokenizer.size]
-        if wrong:
-            raise ParameterError(f"min_new_tokens: token ids are in [0, {tokenizer.size}), got {wrong[0]}")
+        known_ids("min_new_tokens", self.ids, tokenizer.size)
         return self
 
     def process(self, logits: Array, step: Step, state: State) -> Array:

@@ -1,13 +1,14 @@
 """Min-p sampling. Nguyen et al., "Turning Up the Heat", ICLR 2025, section 3, arXiv:2407.01082."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, keep
-from decodekit.parameters import real
+from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -27,10 +28,7 @@ def min_p(logits: Array, p: float | Array) -> Array:
 class MinP(LogitsProcessor):
     """Keep candidates at least p times as probable as the best one, p in [0, 1]; 0 is neutral."""
 
-    p: float
-
-    def __post_init__(self) -> None:
-        real("min_p: p", self.p, "[0, 1]")
+    p: Annotated[float, Real("[0, 1]", "share of the best probability", neutral=0)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.p == 0 else min_p(logits, self.p)

@@ -6,12 +6,13 @@ Frequency and presence: the OpenAI API, "Advanced usage".
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from array_api_compat import array_namespace
 
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array
-from decodekit.parameters import real
+from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -47,10 +48,7 @@ def presence_penalty(logits: Array, counts: Array, f: float | Array) -> Array:
 class RepetitionPenalty(LogitsProcessor):
     """Make tokens of prompt and answer less likely by a factor theta in (0, inf); 1 is neutral."""
 
-    theta: float
-
-    def __post_init__(self) -> None:
-        real("repetition_penalty: theta", self.theta, "(0, 1e6]")
+    theta: Annotated[float, Real("(0, 1e6]", "factor; above 1 discourages", neutral=1)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.theta == 1 else repetition_penalty(logits, step.counts(), self.theta)
@@ -60,10 +58,7 @@ class RepetitionPenalty(LogitsProcessor):
 class FrequencyPenalty(LogitsProcessor):
     """Subtract f nats for every time the token was generated, f in [-100, 100]; 0 is neutral."""
 
-    f: float
-
-    def __post_init__(self) -> None:
-        real("frequency_penalty: f", self.f, "[-100, 100]")
+    f: Annotated[float, Real("[-100, 100]", "nats for each time it was generated", neutral=0)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.f == 0 else frequency_penalty(logits, step.generated_counts(), self.f)
@@ -73,10 +68,7 @@ class FrequencyPenalty(LogitsProcessor):
 class PresencePenalty(LogitsProcessor):
     """Subtract f nats if the token was generated before, f in [-100, 100]; 0 is neutral."""
 
-    f: float
-
-    def __post_init__(self) -> None:
-        real("presence_penalty: f", self.f, "[-100, 100]")
+    f: Annotated[float, Real("[-100, 100]", "nats if it was generated", neutral=0)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.f == 0 else presence_penalty(logits, step.generated_counts(), self.f)

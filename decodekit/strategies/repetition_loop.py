@@ -1,11 +1,12 @@
 """Stop where an answer has begun to say the same again and again."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.parameters import whole
+from decodekit.parameters import Whole
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 
@@ -13,21 +14,14 @@ from decodekit.stopping import Progress, Stop, StoppingCriterion
 class RepetitionLoop(StoppingCriterion):
     """Stop, with reason "repetition", once the end of the answer is `times` copies of one block.
 
-    period  longest block, tokens, >= 1
-    times   copies, >= 2
-    least   tokens that all copies together must have, >= 2: short blocks need more copies
-
     The answer is searched, not the prompt. Text that was generated is kept.
     """
 
-    period: int = 64
-    times: int = 4
-    least: int = 32
-
-    def __post_init__(self) -> None:
-        whole("repetition_loop: period", self.period, "[1, 4096]")
-        whole("repetition_loop: times", self.times, "[2, 1000]")
-        whole("repetition_loop: least", self.least, "[2, inf)")
+    period: Annotated[int, Whole("[1, 4096]", "longest block, tokens")] = 64
+    times: Annotated[int, Whole("[2, 1000]", "copies")] = 4
+    least: Annotated[
+        int, Whole("[2, inf)", "tokens that all copies have together; short blocks need more copies")
+    ] = 32
 
     def check(self, progress: Progress) -> Stop | None:
         ids = progress.history.generated

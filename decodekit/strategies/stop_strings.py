@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.parameters import whole
+from decodekit.parameters import Whole
 from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 MAX_STRINGS = 16
@@ -21,12 +22,10 @@ class StopStrings(StoppingCriterion):
     The text is searched, not the tokens: a stop string may begin inside one token and end
     inside another, and where tokens begin makes no difference. Of several the one that is
     complete first counts; of those that end together the longest.
-
-    after  generated tokens up to which no string counts, >= 0
     """
 
     strings: Sequence[str]
-    after: int = 0
+    after: Annotated[int, Whole("[0, inf)", "generated tokens up to which no string counts")] = 0
 
     def __post_init__(self) -> None:
         strings = (self.strings,) if isinstance(self.strings, str) else tuple(self.strings)
@@ -34,7 +33,7 @@ class StopStrings(StoppingCriterion):
             raise ParameterError(f"stop: need one or more non-empty strings, got {self.strings!r}")
         if len(strings) > MAX_STRINGS or any(len(s.encode()) > MAX_BYTES for s in strings):
             raise ParameterError(f"stop: at most {MAX_STRINGS} strings of {MAX_BYTES} bytes each")
-        whole("stop_strings: after", self.after, "[0, inf)")
+        super().__post_init__()
         object.__setattr__(self, "strings", strings)
 
     def check(self, progress: Progress) -> Stop | None:

@@ -5,10 +5,11 @@ Ackley, Hinton and Sejnowski, "A Learning Algorithm for Boltzmann Machines", Cog
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array
-from decodekit.parameters import real
+from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 from decodekit.strategies.greedy import greedy
 
@@ -28,10 +29,7 @@ def temperature(logits: Array, t: float | Array) -> Array:
 class Temperature(LogitsProcessor):
     """Divide logits by t in [0, inf): below 1 sharpens, above 1 flattens, 1 is neutral, 0 is greedy."""
 
-    t: float
-
-    def __post_init__(self) -> None:
-        real("temperature: t", self.t, "[0, inf)")
+    t: Annotated[float, Real("[0, inf)", "divisor of the logits", neutral=1)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         if self.t < _LIMIT:

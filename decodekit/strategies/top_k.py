@@ -5,12 +5,13 @@ Fan et al., "Hierarchical Neural Story Generation", ACL 2018, section 5.1, arXiv
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, keep
-from decodekit.parameters import whole
+from decodekit.parameters import Whole
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -33,10 +34,7 @@ def top_k(logits: Array, k: int) -> Array:
 class TopK(LogitsProcessor):
     """Keep the k most probable candidates, and any tied with the last of them; 0 or -1 is neutral."""
 
-    k: int
-
-    def __post_init__(self) -> None:
-        whole("top_k: k", self.k, "[-1, inf)", "0 or -1 keeps everything")
+    k: Annotated[int, Whole("[-1, inf)", "candidates to keep", neutral=0, hint="0 or -1 keeps everything")]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return top_k(logits, self.k) if self.k > 0 else logits

@@ -6,12 +6,13 @@ section 3.1, arXiv:1904.09751.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from array_api_compat import array_namespace
 
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, keep, softmax
-from decodekit.parameters import real
+from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -36,10 +37,7 @@ def top_p(logits: Array, p: float | Array) -> Array:
 class TopP(LogitsProcessor):
     """Keep the nucleus: the smallest likely set with probability mass p in [0, 1]; 1 is neutral."""
 
-    p: float
-
-    def __post_init__(self) -> None:
-        real("top_p: p", self.p, "[0, 1]")
+    p: Annotated[float, Real("[0, 1]", "probability mass to keep", neutral=1)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.p == 1 else top_p(logits, self.p)

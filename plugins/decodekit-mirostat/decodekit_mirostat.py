@@ -6,30 +6,24 @@ Perplexity", ICLR 2021, arXiv:2007.14966, algorithm 2.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from decodekit import LogitsProcessor, hookimpl
 from decodekit.ops import keep, log_softmax
-from decodekit.parameters import real
+from decodekit.parameters import Real
 
 
 @dataclass(frozen=True)
 class Mirostat(LogitsProcessor):
     """Drop candidates more surprising than mu; move mu toward the target.
 
-    tau  target surprise, bits, > 0
-    eta  learning rate of mu, in (0, 1]
-
     State: mu, float [B, 1], the largest surprise allowed now; starts at 2 * tau.
     """
 
-    tau: float = 5.0
-    eta: float = 0.1
-
-    def __post_init__(self):
-        real("mirostat: tau", self.tau, "(0, inf)")
-        real("mirostat: eta", self.eta, "(0, 1]")
+    tau: Annotated[float, Real("(0, inf)", "target surprise, bits")] = 5.0
+    eta: Annotated[float, Real("(0, 1]", "learning rate of mu")] = 0.1
 
     def init(self, batch):
         return np.full((batch, 1), 2 * self.tau, dtype=np.float32)
