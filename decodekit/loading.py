@@ -48,7 +48,7 @@ def load(
 
 def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:
     bundle = open_bundle(path_or_name)
-    tokenizer = Tokenizer(bundle.tokenizer)
+    tokenizer = Tokenizer(bundle.tokenizer, bundle.stop_ids)
     if bundle.vocabulary < tokenizer.size:
         raise BundleError(
             f"{bundle.path}: the graph knows {bundle.vocabulary} tokens, the tokenizer {tokenizer.size}; "

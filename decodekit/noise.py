@@ -35,6 +35,21 @@ def keys(rows: tuple[History, ...]) -> Array:
     return np.frombuffer(b"".join(digests), "<u4").reshape(len(rows), 4)
 
 
+def uniform(rows: tuple[History, ...], purpose: str) -> Array:
+    """A number in (0, 1) for each row's next step, float64 [B, 1], for strategies that toss a coin.
+
+    purpose  names what it is for, at most 16 bytes: other purposes, and the draw, get independent numbers
+    """
+    coins = [
+        hashlib.blake2b(
+            struct.pack("<QQQ", row.seed, row.sample, row.position), digest_size=8, person=purpose.encode()
+        ).digest()
+        for row in rows
+    ]
+    bits = np.frombuffer(b"".join(coins), "<u8") >> np.uint64(12)
+    return (bits[:, None].astype(np.float64) + 0.5) * 2.0**-52
+
+
 def gumbel(keys: Array, ids: Array) -> Array:
     """Standard Gumbel noise, float64 [B, N], for token `ids` int [B, N].
 

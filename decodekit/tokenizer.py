@@ -22,12 +22,16 @@ MAX_BYTES = 128 << 20  # of a tokenizer.json; 256,000 tokens take 33 MiB
 
 
 class Tokenizer:
-    """A `tokenizer.json`, read with the `tokenizers` library."""
+    """A `tokenizer.json`, read with the `tokenizers` library.
 
-    def __init__(self, path: Path) -> None:
+    stop_ids  the tokens that end an answer of the model it belongs to, for strategies that ask
+    """
+
+    def __init__(self, path: Path, stop_ids: Iterable[int] = ()) -> None:
         text = _read(path)
         self._tokenizer = _parse(path, text)
         self._decoder: dict[str, Any] = json.loads(text).get("decoder") or {}
+        self.stop_ids = frozenset(stop_ids)
         self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def spells_like(self, other: Tokenizer) -> bool:
@@ -85,14 +89,13 @@ class Tokenizer:
 
         continues  the text goes on where another ended, so a space at its start is part of it
         """
-        if self._token_bytes is None:
+        if self.token_bytes is None:
             return DecodingDetokenizer(self)
-        return ByteDetokenizer(
-            self._token_bytes, strip_first_space=self._strips_first_space and not continues
-        )
+        return ByteDetokenizer(self.token_bytes, strip_first_space=self._strips_first_space and not continues)
 
     @cached_property
-    def _token_bytes(self) -> dict[int, bytes] | None:
+    def token_bytes(self) -> dict[int, bytes] | None:
+        """What each id adds to a text, special tokens nothing; None where tokens are not bytes."""
         if self._decoder.get("type") == "ByteLevel":
             spell = _bytes_of_byte_level
         elif _is_byte_fallback(self._decoder):
@@ -126,13 +129,13 @@ class ByteDetokenizer:
     """For byte-level BPE and byte-fallback vocabularies: every token is a string of bytes."""
 
     def __init__(self, token_bytes: dict[int, bytes], *, strip_first_space: bool = False) -> None:
-        self._token_bytes = token_bytes
+        self.token_bytes = token_bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._whole = True  # no bytes of an incomplete character are waiting
         self._strip = strip_first_space
 
     def push(self, id: int) -> str:
-        added = self._token_bytes.get(id, b"")
+        added = self.token_bytes.get(id, b"")
         if self._whole and added.isascii():
             text = added.decode()
         else:

@@ -88,3 +88,23 @@ def test_neighbouring_seeds_samples_and_positions_are_uncorrelated():
     for other in (row(seed=1), row(sample=1), row(position=4), row(seed=2**63)):
         correlation = np.corrcoef(base, uniform(other))[0, 1]
         assert abs(correlation) < 4 / np.sqrt(len(base))  # 4 standard errors
+
+
+def test_a_coin_is_a_function_of_place_and_purpose():
+    rows = tuple(
+        row(seed, sample, position) for seed, sample, position in [(0, 0, 3), (1, 0, 3), (0, 1, 3), (0, 0, 4)]
+    )
+    coins = noise.uniform(rows, "xtc")
+    assert coins.shape == (4, 1) and ((coins > 0) & (coins < 1)).all()
+    assert len(set(coins[:, 0])) == 4
+    assert np.array_equal(coins[1:2], noise.uniform(rows[1:2], "xtc"))
+    assert not (coins == noise.uniform(rows, "other")).any()
+
+
+def test_coins_are_uniform_and_independent_of_the_draw():
+    rows = tuple(row(seed) for seed in range(20_000))
+    coins = noise.uniform(rows, "xtc")[:, 0]
+    counts = np.bincount((coins * 16).astype(int), minlength=16)
+    assert ((counts - 1250) ** 2 / 1250).sum() < 44.3  # chi-square, 15 degrees, 1e-4
+    draws = noise.gumbel(noise.keys(rows), np.zeros((len(rows), 1), int))[:, 0]
+    assert abs(np.corrcoef(coins, draws)[0, 1]) < 4 / np.sqrt(len(rows))
