@@ -22,6 +22,7 @@ from decodekit.errors import ContextError, ParameterError
 from decodekit.generate import Token
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
+from decodekit.record import Entry
 from decodekit.sampling import Sampler
 from decodekit.search import Path, Rules, Search
 from decodekit.slots import Slots
@@ -161,7 +162,7 @@ def _beam(
 ) -> Beam:
     preparer, ids = prepared.preparer, path.ids[len(prepared.ids) :].tolist()
     stop = Stop("stop", by=f"token {ids[-1]}") if ids[-1] in ends else Stop("length", by=f"{len(ids)} tokens")
-    detokenizer = preparer.tokenizer.detokenizer(continues=preparer.chat.continues)
+    detokenizer = preparer.detokenizer()
     texts = [detokenizer.push(id) for id in ids]
     tokens = tuple(
         Token(id, text, logprob=logprob, stop=stop if i == len(ids) else None)
@@ -170,8 +171,8 @@ def _beam(
     recipe = {
         **preparer.origin,
         "beam": asdict(rules),
-        "chain": [link.to_json() for link in prepared.links] if chained else [],
-        "criteria": [link.to_json() for link in prepared.criteria],
+        "chain": [Entry.of(link).to_json() for link in prepared.links] if chained else [],
+        "criteria": [Entry.of(link).to_json() for link in prepared.criteria],
         "prompt": list(prepared.ids),
         "ids": ids,
     }

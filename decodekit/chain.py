@@ -36,11 +36,6 @@ class Link:
     options: Mapping[str, Any] | None
     origin: str
 
-    def to_json(self) -> dict[str, Any]:
-        """As a record keeps it."""
-        options = None if self.options is None else dict(self.options)
-        return {"name": self.name, "options": options, "from": self.origin}
-
 
 def parse(written: Written, registry: Registry, kind: type) -> tuple[Link, ...]:
     """The strategies of a chain, in order.
@@ -97,7 +92,8 @@ def _create(texts: Iterable[str], registry: Registry) -> list[Link]:
 
 def _made(registry: Registry, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Link:
     strategy = registry.create(name, *args, **options)
-    return Link(strategy, name, registry.bound(name, *args, **options), registry.plugin(name).distribution)
+    made_from = _plain(registry.bound(name, *args, **options))
+    return Link(strategy, name, made_from, registry.plugin(name).distribution)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any] | None:

@@ -107,9 +107,7 @@ class Decoder:
         """
         prepared, one = self._prepare(prompt, chain, n, options)
         prepared = self._with_prompt_logprobs(prepared)
-        with closing(
-            gather(self.engine, self._request, prepared, n or 1)
-        ) as started:  # an error keeps frames alive, not requests
+        with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
             completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
 
@@ -132,12 +130,8 @@ class Decoder:
     def stream(self, prompt: Prompt, chain: Written = None, **options: Any) -> TextStream:
         """The same completion, piece by piece: iterate for text, then read `.completion`."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        settings = self._streamed(options)
-        request, pieces = self._request(
-            self._preparer.prepare(prompt, chain, settings), settings.sample, events.put
-        )
-        self.engine.submit(request)
-        return TextStream(request, events, pieces, self)
+        request, pieces = self._start(prompt, chain, options, events.put)
+        return TextStream(request, pieces, self, events)
 
     def astream(self, prompt: Prompt, chain: Written = None, **options: Any) -> AsyncTextStream:
         """The same for `async for`. Call it on a running event loop."""
@@ -147,12 +141,8 @@ class Decoder:
         def emit(event: Event) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)  # on a closed loop an error, and the end
 
-        settings = self._streamed(options)
-        request, pieces = self._request(
-            self._preparer.prepare(prompt, chain, settings), settings.sample, emit
-        )
-        self.engine.submit(request)
-        return AsyncTextStream(request, events, pieces, self)
+        request, pieces = self._start(prompt, chain, options, emit)
+        return AsyncTextStream(request, pieces, self, events)
 
     def best_of(self, prompt: Prompt, chain: Written = None, *, n: int, **options: Any) -> Completion:
         """Of `n` completions the one the model finds most probable per token; see `completion.best`."""
@@ -249,6 +239,15 @@ class Decoder:
             return prepared
         scores = (self.scorer.score(self.scorer.passage(p.ids), top=top) for p in prepared)
         return [replace(p, prompt_logprobs=s.tokens) for p, s in zip(prepared, scores)]
+
+    def _start(
+        self, prompt: Prompt, chain: Written, options: dict[str, Any], emit: Emit
+    ) -> tuple[Request, Pieces]:
+        settings = self._streamed(options)
+        prepared = self._preparer.prepare(prompt, chain, settings)
+        request, pieces = self._request(prepared, settings.sample, emit)
+        self.engine.submit(request)
+        return request, pieces
 
     def _streamed(self, options: dict[str, Any]) -> Settings:
         settings = Settings.of(options)

@@ -56,10 +56,8 @@ def stream(
     answer = Answer(
         prompt, sampler, stopping, seed=seed, sample=sample, detokenizer=detokenizer, logprobs=logprobs
     )
-    cache, tokens = (
-        model.new_cache(),
-        answer.ids,
-    )  # the first turn reads the whole prompt, later turns one token
+    cache = model.new_cache()
+    tokens = answer.ids  # the first turn reads the whole prompt, later turns one token
 
     while True:
         logits, cache = model(tokens, cache)  # predict

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from decodekit import strict_json
 from decodekit.errors import InputError
 
 MAX_LINE = 64 << 20  # bytes
@@ -33,10 +33,7 @@ def objects(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def parse(place: str, text: str) -> Any:
     """The value that is written in a text. NaN, infinity and keys that come twice are none."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-        if "\\ud" in text.lower():  # only such an escape can write half of a character
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
+        return strict_json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise InputError(f"{place}: not JSON ({exc}); write one object a line") from exc
 
@@ -52,15 +49,3 @@ def _object(place: str, line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{place}: an object is expected, got {type(value).__name__}")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")

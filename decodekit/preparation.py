@@ -37,7 +37,7 @@ from decodekit.strategies.max_time import MaxTime
 from decodekit.strategies.min_new_tokens import MinNewTokens
 from decodekit.strategies.stop_strings import StopStrings
 from decodekit.text_stream import Pieces
-from decodekit.tokenizer import Tokenizer
+from decodekit.tokenizer import Detokenizer, Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Message]
 
@@ -76,14 +76,18 @@ class Preparer:
         links = parse(written, registry, LogitsProcessor) or (link(Greedy(), registry),)
         return tuple(replace(one, strategy=one.strategy.bind(self.tokenizer)) for one in links)
 
+    def detokenizer(self) -> Detokenizer:
+        """Fresh, for an answer's text."""
+        return self.tokenizer.detokenizer(continues=self.chat.continues)
+
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
         ids = self.encode(prompt)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)
         before = self._before(settings)
+        names = (*(type(p).__name__ for p in before), *(one.name for one in links))
         logprobs = None
         if settings.logprobs is not None:
-            names = [*(type(p).__name__ for p in before), *(one.name for one in links)]
             logprobs = Logprobs(settings.logprobs, settings.logprobs_at, names)
         elif settings.logprobs_at != "raw":
             raise ParameterError("logprobs_at needs logprobs, the number of alternatives, which may be 0")
@@ -92,6 +96,7 @@ class Preparer:
             ids=ids,
             room=room,
             links=links,
+            names=names,
             sampler=Sampler((*before, *(one.strategy for one in links))),
             criteria=self._criteria(settings, room),
             logprobs=logprobs,
@@ -104,18 +109,17 @@ class Preparer:
         if self.vocabulary > self.tokenizer.size:
             before.append(KnownTokens(self.tokenizer.size))
         if settings.min_new_tokens:
-            ends = [*self._ends(settings), *EndTokens(settings.stop_token_ids).ids]
-            before.append(MinNewTokens(settings.min_new_tokens, ends).bind(self.tokenizer))
+            ends = MinNewTokens(settings.min_new_tokens, self._ends(settings).ids)
+            before.append(ends.bind(self.tokenizer))
         return tuple(before)
 
-    def _ends(self, settings: Settings) -> Sequence[int]:
-        return () if settings.ignore_eos else sorted(self.bundle.stop_ids)
+    def _ends(self, settings: Settings) -> EndTokens:
+        own = () if settings.ignore_eos else self.bundle.stop_ids
+        return EndTokens([*own, *EndTokens(settings.stop_token_ids).ids])
 
     def _criteria(self, settings: Settings, room: int) -> tuple[Link, ...]:
         registry = self.plugins.stopping_criteria
-        own: list[StoppingCriterion] = [
-            EndTokens([*self._ends(settings), *EndTokens(settings.stop_token_ids).ids])
-        ]
+        own: list[StoppingCriterion] = [self._ends(settings)]
         if settings.stop:
             own.append(StopStrings(settings.stop, settings.min_new_tokens))
         if settings.max_time is not None:
@@ -136,11 +140,36 @@ class Prepared:
     ids: tuple[int, ...]
     room: int
     links: tuple[Link, ...]
+    names: tuple[str, ...]  # of the sampler's processors: of `links`, and of what comes before every chain
     sampler: Sampler
     criteria: tuple[Link, ...]
     logprobs: Logprobs | None
     settings: Settings
     prompt_logprobs: tuple[TokenScore, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """Names the noise; drawn when the request was prepared, if the caller gave none."""
+        assert self.settings.seed is not None
+        return self.settings.seed
+
+    @property
+    def stopping(self) -> tuple[StoppingCriterion, ...]:
+        return tuple(one.strategy for one in self.criteria)
+
+    def answer(
+        self, sample: int, *, sampler: Sampler | None = None, detokenizer: Detokenizer | None = None
+    ) -> Answer:
+        """An answer not begun; a sampler may stand in for that of the chain."""
+        return Answer(
+            self.ids,
+            sampler or self.sampler,
+            self.stopping,
+            seed=self.seed,
+            sample=sample,
+            detokenizer=detokenizer or self.preparer.detokenizer(),
+            logprobs=self.logprobs,
+        )
 
     def request(
         self,
@@ -152,20 +181,9 @@ class Prepared:
         leader: Request | None = None,
     ) -> tuple[Request, Pieces]:
         """A request for one sample, and what makes text and the completion from its events."""
-        seed = self.settings.seed or 0
-        stopping = tuple(one.strategy for one in self.criteria)
-        detokenizer = self.preparer.tokenizer.detokenizer(continues=self.preparer.chat.continues)
-        answer = Answer(
-            self.ids,
-            self.sampler,
-            stopping,
-            seed=seed,
-            sample=sample,
-            detokenizer=detokenizer,
-            logprobs=self.logprobs,
-        )
+        detokenizer = self.preparer.detokenizer()
         request = Request(
-            answer,
+            self.answer(sample, detokenizer=detokenizer),
             self.room,
             emit,
             max_time=self.settings.max_time,
@@ -180,16 +198,16 @@ class Prepared:
                 tokens=tokens,
                 finish_reason=stop.reason,
                 stopped_by=stop.by,
-                seed=seed,
+                seed=self.seed,
                 sample=sample,
                 usage=Usage(len(self.ids), len(tokens)),
-                recipe=self._record(seed, sample, tokens, stop).to_json(),
+                recipe=self._record(sample, tokens, stop).to_json(),
                 logprobs_at=self.logprobs.at if self.logprobs else "",
                 prompt_logprobs=self.prompt_logprobs,
                 speculation={} if request.pace is None else request.pace.to_json(),
             )
 
-        return request, Pieces(stopping, detokenizer, finish)
+        return request, Pieces(self.stopping, detokenizer, finish)
 
     def _pace(self, costs: Costs, draft: Model | None) -> Pace | None:
         how = self.settings.speculate
@@ -201,7 +219,7 @@ class Prepared:
             return Pace(DraftModel(draft, self.sampler, self.preparer.vocabulary), costs)
         return Pace(PromptLookup(), costs)
 
-    def _record(self, seed: int, sample: int, tokens: Sequence[Token], stop: Stop) -> Record:
+    def _record(self, sample: int, tokens: Sequence[Token], stop: Stop) -> Record:
         return Record(
             **self.preparer.origin,
             chain=tuple(map(Entry.of, self.links)),
@@ -209,7 +227,7 @@ class Prepared:
             min_new_tokens=self.settings.min_new_tokens,
             stop_token_ids=tuple(sorted(self.settings.stop_token_ids)),
             ignore_eos=self.settings.ignore_eos,
-            seed=seed,
+            seed=self.seed,
             sample=sample,
             prompt=self.ids,
             finish_reason=stop.reason,

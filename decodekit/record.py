@@ -41,12 +41,7 @@ class Entry:
 
     @staticmethod
     def of(link: Link) -> Entry:
-        data = link.to_json()
-        try:
-            options = json.loads(json.dumps(data["options"], allow_nan=False))
-        except (TypeError, ValueError):
-            options = None
-        return Entry(data["name"], options, data["from"])
+        return Entry(link.name, link.options, link.origin)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for `json.dumps`."""

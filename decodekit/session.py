@@ -90,7 +90,9 @@ class Session:
         with self._alone():
             logits = self._predict()
             stages, _, _ = self._sampler.shape(logits, self._answer.step(logits), self._answer.states)
-            return [Shaped(n, s.ids[0].copy(), s.logits[0].copy()) for n, s in zip(self._names(), stages)]
+            return [
+                Shaped(n, s.ids[0].copy(), s.logits[0].copy()) for n, s in zip(self._prepared.names, stages)
+            ]
 
     def sample(self) -> Token:
         """Draw a token with the chain and append it: what `Decoder.stream` draws there.
@@ -190,12 +192,6 @@ class Session:
             if not number or not 0 <= id < tokenizer.size:
                 raise ParameterError(f"append: token ids are in [0, {tokenizer.size}), got {id!r}")
         return np.asarray(ids, np.int64)
-
-    def _names(self) -> list[str]:
-        """Of the strategies, in order; the first may be some that come before every chain."""
-        links = self._prepared.links
-        before = self._sampler.processors[: len(self._sampler.processors) - len(links)]
-        return [*(type(processor).__name__ for processor in before), *(link.name for link in links)]
 
     @property
     def _sampler(self) -> Sampler:

@@ -18,14 +18,13 @@ class Steps(Answer):
     """The sequence of a session."""
 
     def __init__(self, prepared: Prepared) -> None:
-        preparer, settings = prepared.preparer, prepared.settings
         super().__init__(
             prepared.ids,
             prepared.sampler,
-            [link.strategy for link in prepared.criteria],
-            seed=settings.seed or 0,
-            sample=settings.sample,
-            detokenizer=preparer.tokenizer.detokenizer(continues=preparer.chat.continues),
+            prepared.stopping,
+            seed=prepared.seed,
+            sample=prepared.settings.sample,
+            detokenizer=prepared.preparer.detokenizer(),
             logprobs=prepared.logprobs,
         )
         self._prepared = prepared
@@ -68,8 +67,7 @@ class Steps(Answer):
         self.sequence = self.sequence.copy()  # views that strategies may hold stay as they are
         self._look()
 
-        preparer = self._prepared.preparer
-        self._detokenizer = preparer.tokenizer.detokenizer(continues=preparer.chat.continues)
+        self._detokenizer = self._prepared.preparer.detokenizer()
         for id in self._history.generated.tolist():
             self._detokenizer.push(id)
 

@@ -94,23 +94,35 @@ class Pieces:
         return piece
 
 
-class TextStream:
-    """The pieces of one answer's text: iterate, then read `completion`. Closed or dropped, the request ends.
+class _Stream:
+    """What streams of both kinds have. Closed or dropped, the request ends.
 
     owner  is kept alive while the stream is
     """
 
-    def __init__(
-        self, request: Request, events: queue.SimpleQueue[Event], pieces: Pieces, owner: object
-    ) -> None:
-        self._request, self._events, self._pieces, self._owner = request, events, pieces, owner
-        self._pid = os.getpid()
+    def __init__(self, request: Request, pieces: Pieces, owner: object) -> None:
+        self._request, self._pieces, self._owner = request, pieces, owner
         weakref.finalize(self, request.cancel)
 
     @property
     def completion(self) -> Completion | None:
         """The answer with all that belongs to it, once the last piece is out."""
         return self._pieces.completion
+
+    def close(self) -> None:
+        """End the request without further pieces."""
+        self._request.cancel()
+
+
+class TextStream(_Stream):
+    """The pieces of one answer's text: iterate, then read `completion`."""
+
+    def __init__(
+        self, request: Request, pieces: Pieces, owner: object, events: queue.SimpleQueue[Event]
+    ) -> None:
+        super().__init__(request, pieces, owner)
+        self._events = events
+        self._pid = os.getpid()
 
     def __iter__(self) -> TextStream:
         return self
@@ -139,22 +151,13 @@ class TextStream:
             raise EngineClosedError("the stream was closed before its end; start another")
         return self.completion
 
-    def close(self) -> None:
-        """End the request without further pieces."""
-        self._request.cancel()
 
-
-class AsyncTextStream:
+class AsyncTextStream(_Stream):
     """The same on an event loop: `async for piece in stream`, then read `completion`."""
 
-    def __init__(self, request: Request, events: asyncio.Queue[Event], pieces: Pieces, owner: object) -> None:
-        self._request, self._events, self._pieces, self._owner = request, events, pieces, owner
-        weakref.finalize(self, request.cancel)
-
-    @property
-    def completion(self) -> Completion | None:
-        """The answer with all that belongs to it, once the last piece is out."""
-        return self._pieces.completion
+    def __init__(self, request: Request, pieces: Pieces, owner: object, events: asyncio.Queue[Event]) -> None:
+        super().__init__(request, pieces, owner)
+        self._events = events
 
     def __aiter__(self) -> AsyncTextStream:
         return self
@@ -172,7 +175,3 @@ class AsyncTextStream:
             if piece:
                 return piece
         raise StopAsyncIteration
-
-    def close(self) -> None:
-        """End the request without further pieces."""
-        self._request.cancel()

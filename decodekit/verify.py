@@ -14,7 +14,6 @@ import numpy as np
 from decodekit.again import changes, ended_by_time
 from decodekit.contest import Contest, Follower, Refuted, contest
 from decodekit.decoder import Decoder
-from decodekit.generate import Answer
 from decodekit.judge import Judge
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
@@ -33,7 +32,7 @@ def verify(decoder: Decoder, record: Record) -> Verdict:
     prepared = decoder.again(record)
     judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
-    answer, stop = _answer(prepared, follower), None
+    answer, stop = prepared.answer(record.sample, sampler=follower), None
     try:
         for step, logits in enumerate(_rows(decoder, record, len(record.ids))):
             token = answer.take(logits)
@@ -51,7 +50,7 @@ def contest_at(
 ) -> tuple[int, Contest]:
     """The recorded token of a step against the one drawn there; or of an earlier step, if lost already."""
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
-    answer, rows = _answer(prepared, follower), _rows(decoder, record, step + 1)
+    answer, rows = prepared.answer(record.sample, sampler=follower), _rows(decoder, record, step + 1)
     try:
         for _ in range(step):
             answer.take(next(rows))
@@ -60,18 +59,6 @@ def contest_at(
     logits = next(rows)
     here = Step.dense((answer.sequence.history(),), logits.shape[-1])
     return step, contest(follower, logits, here, answer.states, record.ids[step], drawn)
-
-
-def _answer(prepared: Prepared, follower: Follower) -> Answer:
-    preparer, settings = prepared.preparer, prepared.settings
-    return Answer(
-        prepared.ids,
-        follower,
-        [link.strategy for link in prepared.criteria],
-        seed=settings.seed or 0,
-        sample=settings.sample,
-        detokenizer=preparer.tokenizer.detokenizer(continues=preparer.chat.continues),
-    )
 
 
 def _rows(decoder: Decoder, record: Record, count: int) -> Iterator[Array]:

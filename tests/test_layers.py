@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
-    {"errors", "ops", "hookspecs", "meter", "memory"},
+    {"errors", "ops", "hookspecs", "meter", "memory", "strict_json"},
     {"parameters", "tokenizer", "history", "origin", "files", "protobuf", "json_lines"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"sampling", "strategies", "testing", "slots", "stop_ids", "onnx_schema", "manifest"},

@@ -358,7 +358,7 @@ def test_the_command_line_reads_standard_input(run, tmp_path, monkeypatch):
     [
         ("not json\n", "not JSON (Expecting value"),
         ("[1, 2]\n", "an object is expected, got list"),
-        ('{"text": NaN}\n', "NaN is no number of JSON"),
+        ('{"text": NaN}\n', "NaN is no JSON number; write null or a number"),
         ('{"text": "a", "text": "b"}\n', "'text' is there twice"),
         ('{"text": "\\ud800"}\n', "surrogates not allowed"),
         ("[" * 100_000 + "\n", "not JSON"),

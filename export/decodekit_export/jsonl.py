@@ -1,8 +1,7 @@
 """
 JSON lines, read strictly: one object a line, nothing guessed, every fault with its place.
 
-Lines end at \\n only. What Python's json lets pass silently is refused: repeated keys, NaN and
-numbers out of range, lone surrogates. The file is read once, in pieces, and hashed on the way,
+Lines end at \\n only. The file is read once, in pieces, and hashed on the way,
 so the digest is that of the rows that were read.
 """
 
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from decodekit import strict_json
 from decodekit.errors import DecodekitError
 
 MAX_PROBLEMS = 20  # collected before reading stops
@@ -102,16 +102,9 @@ class JsonLines:
         if not line.strip():
             return None
         try:
-            value = json.loads(
-                line.decode("utf-8"),
-                object_pairs_hook=_unique,
-                parse_constant=_refuse,
-                parse_float=_finite,
-            )
+            value = strict_json.loads(line.decode("utf-8"))
             if not isinstance(value, dict):
                 raise ValueError(f"an object is expected, found {type(value).__name__}")
-            if b"\\ud" in line.lower():  # only such an escape can write half of a character
-                json.dumps(value, ensure_ascii=False).encode()
         except UnicodeDecodeError as exc:
             way_out = f"convert it, such as iconv -f LATIN1 -t UTF-8 {self._path.name}"
             self._problems.add(number, f"not UTF-8 at byte {exc.start + 1} of the line; {way_out}")
@@ -124,22 +117,3 @@ class JsonLines:
         else:
             return value
         return None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Json:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} is there twice; keep one")
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number; write null or a number")
-
-
-def _finite(text: str) -> float:
-    if abs(value := float(text)) == float("inf"):
-        raise ValueError(f"number {text} is out of range")
-    return value
