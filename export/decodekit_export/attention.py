@@ -23,6 +23,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from decodekit_export.cache import PassThroughCache
 from decodekit_export.errors import ExportError
+from decodekit_export.rotary import Rotation
 
 NAME = "decodekit"  # what a model's configuration calls this attention
 
@@ -87,18 +88,23 @@ def in_place(
     *,
     lengths: Tensor,
     total_length: Tensor,
+    turn: Rotation | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output [B, T, heads, head_dim] and present, which has the shape of past [B, kv_heads, L, head_dim].
 
     query, key, value  [B, heads, T, head_dim], the latter two with kv_heads
     lengths            int32 [B], tokens in each row's cache after this call
     total_length       int32 [], the largest of them
+    turn               how the operator turns queries and keys; None: they are turned, or never are
     """
     rows, heads, tokens, head_dim = query.shape
+    tables = () if turn is None else (turn.cos, turn.sin)
     output, present_key, present_value = torch.onnx.ops.symbolic_multi_out(
         "com.microsoft::GroupQueryAttention",
-        (*map(_flat, (query, key, value)), past_key, past_value, lengths - 1, total_length),
+        (*map(_flat, (query, key, value)), past_key, past_value, lengths - 1, total_length, *tables),
         {
+            "do_rotary": int(turn is not None),
+            "rotary_interleaved": int(turn is not None and turn.interleaved),
             "num_heads": heads,
             "kv_num_heads": key.shape[1],
             "scale": options.scale,

@@ -22,6 +22,7 @@ from decodekit.bundle import Bundle, open_bundle, write_manifest
 from decodekit.files import sha256
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
+from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
@@ -68,7 +69,7 @@ def export_bundle(
     with whole_or_absent(place) as folder:
         progress("load")
         model = source.load_model()
-        shape, context_length = cache_shape(model), _context_length(model)
+        shape, length = cache_shape(model), _context_length(model)
         stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
         _write_tokenizer(source, folder, model.config.vocab_size)
 
@@ -84,7 +85,7 @@ def export_bundle(
             model,
             cache,
             shape,
-            context_length=context_length,
+            context_length=length,
             prompts=prompts,
             texts=prompt_ids,
         )
@@ -102,7 +103,7 @@ def export_bundle(
             "dtype": "float32",
             "storage": storage,
             "quantization": None,
-            "context_length": context_length,
+            "context_length": length,
             "stop_ids": stops,
             "allow_no_eos": not stops,
             "license": source.license if license is None else license,
@@ -127,10 +128,12 @@ def _describe(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
 def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
     """Inputs and outputs as they are in the file: what a model does not use may be gone."""
     session = open_session(path)
+    inputs = [i.name for i in session.get_inputs()]
     return {
         "file": path.name,
-        "inputs": [i.name for i in session.get_inputs()],
+        "inputs": inputs,
         "outputs": [o.name for o in session.get_outputs()],
+        "positions": "input" if "position_ids" in inputs else "operator",
         "cache": {
             "kind": kind,
             "layers": shape.layers,
@@ -142,21 +145,14 @@ def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
 
 
 def _context_length(model: PreTrainedModel) -> int:
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if not isinstance(longest, int):
-        raise ExportError(f"{type(model).__name__}: config.json has no max_position_embeddings; add it")
-    rope = getattr(model.config, "rope_parameters", None) or getattr(model.config, "rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type"))
-    original = getattr(model.config, "original_max_position_embeddings", None)
-    original = rope.get("original_max_position_embeddings", original)
-    if kind == "longrope" and original is not None and original < longest:
+    length, promised = context_length(model), model.config.max_position_embeddings
+    if length < promised:
         warnings.warn(
-            f"{type(model).__name__}: rope type longrope changes its frequencies beyond {original} tokens, "
-            f"which a graph cannot; context_length is {original} instead of {longest}",
+            f"{type(model).__name__}: rope type longrope changes its frequencies beyond {length} tokens, "
+            f"which a graph cannot; context_length is {length} instead of {promised}",
             stacklevel=3,
         )
-        return int(original)
-    return longest
+    return length
 
 
 def _write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:

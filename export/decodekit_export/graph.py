@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ from transformers import PreTrainedModel
 
 from decodekit_export.attention import Attend, attending, concatenating, in_place
 from decodekit_export.cache import CacheShape, PassThroughCache
+from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError
+from decodekit_export.rotary import Turns, rotations
 
 Past = Sequence[tuple[Tensor, Tensor]]
 Axes = tuple[str | int, ...]  # a name where an axis varies, its size where it does not
@@ -52,6 +55,7 @@ class InPlaceGraph(nn.Module):
             )
         self.model = model
         self.shape = shape
+        self._turns = Turns(rotations(model, context_length(model)))
 
     def forward(
         self,
@@ -63,8 +67,12 @@ class InPlaceGraph(nn.Module):
         past: Past,
     ) -> tuple[Tensor, ...]:
         """Logits [B, K, V], then present key and value of every layer."""
-        attend = partial(in_place, lengths=lengths, total_length=total_length)
-        return _predict(self.model, input_ids, position_ids, logit_positions, past, attend)
+
+        def attend(*states: Any) -> tuple[Tensor, Tensor, Tensor]:
+            return in_place(*states, lengths=lengths, total_length=total_length, turn=self._turns.take())
+
+        with self._turns.left_to_attention(self.model):
+            return _predict(self.model, input_ids, position_ids, logit_positions, past, attend)
 
     def inputs(self) -> list[Input]:
         """In the order of `forward`, the past flattened."""

@@ -23,11 +23,12 @@ import torch
 from onnx_ir.passes import Sequential, common
 
 from decodekit_export.errors import ExportError
+from decodekit_export.fusion import fuse
 from decodekit_export.graph import Graph, Input
 
 FILE = "model.onnx"
 DATA = "model.onnx.data"
-ONE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2**31
+ONE_FILE = 64 << 20  # bytes of weights; more are mapped from a file of their own, not read and copied
 
 KNOWN = (
     "Arcee, Cohere, Cohere2, Ernie 4.5, EXAONE 4, Gemma, Gemma 2, Gemma 3 text, GLM, GLM 4, GPT-2, "
@@ -50,6 +51,8 @@ def to_onnx(graph: Graph) -> onnx_ir.Model:
     for value, (name, axes) in zip(model.graph.outputs, graph.outputs().items(), strict=True):
         assert value.name == name
         value.shape = onnx_ir.Shape([*axes[:-1], value.shape[-1] if value.shape else None])
+    if not (positions := next(i for i in model.graph.inputs if i.name == "position_ids")).uses():
+        model.graph.inputs.remove(positions)
     axes_of = {i.name: i.axes for i in graph.inputs()}
     for value in model.graph.inputs:
         value.shape = onnx_ir.Shape(axes_of[str(value.name)])
@@ -110,6 +113,9 @@ def _tidy(model: onnx_ir.Model) -> None:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
+    )(model)
+    fuse(model)
+    Sequential(
         common.OutputFixPass(),
         common.NameFixPass(),
         common.ClearMetadataAndDocStringPass(),  # it holds file names of the machine that exported
