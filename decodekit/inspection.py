@@ -33,7 +33,7 @@ def describe(bundle: Bundle) -> dict[str, str]:
         ),
         "architecture": manifest.get("architecture", "not said"),
         "parameters": f"{manifest['parameters']:,}" if "parameters" in manifest else "not said",
-        "weights": f"{manifest.get('dtype', 'not said')}, stored as {manifest.get('storage', 'they are')}",
+        "weights": _weights(manifest),
         "vocabulary": f"{bundle.vocabulary:,}, of which the tokenizer has {tokenizer.size:,}",
         "context": f"{bundle.context_length:,} tokens",
         "cache": _cache(bundle),
@@ -50,6 +50,19 @@ def describe(bundle: Bundle) -> dict[str, str]:
     if missing := manifest.get("missing"):
         facts["a bundle also has"] = "\n".join(missing)
     return facts | {"bundle": f"sha256 {bundle.sha256}"}
+
+
+def _weights(manifest: Mapping[str, Any]) -> str:
+    said = f"{manifest.get('dtype', 'not said')}, stored as {manifest.get('storage', 'they are')}"
+    if grid := manifest.get("quantization"):
+        said += f" in blocks of {grid['block']}" + "".join(f", but {name}" for name in grid["keep"])
+    if quality := manifest.get("quality"):
+        before, after = quality["perplexity"].values()
+        said += (
+            f"; perplexity {before:.4g} -> {after:.4g}, same best token at {quality['agreement']:.1%} "
+            f"of {quality['tokens']:,} ({quality['text']})"
+        )
+    return said
 
 
 def _cache(bundle: Bundle) -> str:

@@ -26,6 +26,9 @@ from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
+from decodekit_export.quality import Text, compare, listen, read_text
+from decodekit_export.quantization import Quantization
+from decodekit_export.reference import Reference
 from decodekit_export.rows import open_session
 from decodekit_export.stop_ids import stop_ids
 from decodekit_export.storage import store_in_halves
@@ -41,6 +44,8 @@ def export_bundle(
     *,
     cache: str = "in_place",
     compact: bool = False,
+    quantization: Quantization | None = None,
+    text: Path | None = None,
     name: str | None = None,
     license: str | None = None,
     prompts: int = 50,
@@ -52,16 +57,20 @@ def export_bundle(
 
     cache         "in_place" or "concatenating"
     compact       store weights in half the bytes where that loses nothing
+    quantization  store weights in 4 or 8 bits, rounded; a quality report goes into the manifest
+    text          file that the report is read on; None: a page of prose that comes with the exporter
     name          of the bundle; None: the checkpoint's folder name
     license       text of the weights' licence; None: that of the checkpoint
     prompts       random greedy prompts of the parity gate; `texts` are further ones
     allow_no_eos  accept a model that has no stop token
-    progress      is told "load", "trace", "check", "write" as they begin
+    progress      is told "load", "round", "trace", "check", "write" as they begin
 
     Raises ParityError, and writes nothing, if graph and model disagree.
     """
     if cache not in GRAPHS:
         raise ExportError(f"cache must be one of {', '.join(map(repr, GRAPHS))}, got {cache!r}")
+    if compact and quantization:
+        raise ExportError("--compact and --quantize exclude each other: rounded weights are smaller anyway")
     place = _free(Path(out))
     source = open_checkpoint(checkpoint)
     name = _checked_name(source.path.resolve().name if name is None else name)
@@ -73,9 +82,17 @@ def export_bundle(
         stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
         _write_tokenizer(source, folder, model.config.vocab_size)
 
+        if quantization:
+            progress("round")
+            page = Text.of(*_encoded(source, text), length)
+            said = listen(Reference(model), page)
+            rounded = quantization.round(model)
+
         progress("trace")
         graph = to_onnx(GRAPHS[cache](model, shape))
         storage = store_in_halves(graph) if compact else "float32"
+        if quantization:
+            storage = quantization.store(graph, rounded)
         write(graph, folder)
 
         progress("check")
@@ -94,6 +111,11 @@ def export_bundle(
             raise ParityError(
                 f"{source.path}: the graph differs from the model, nothing written: {reasons}", parity
             )
+        quality = None
+        if quantization:
+            quantization.hasten(graph)
+            write(graph, folder)
+            quality = compare(said, page, folder / FILE, cache, shape)
 
         progress("write")
         fields = {
@@ -102,7 +124,8 @@ def export_bundle(
             "graph": _describe_graph(folder / FILE, cache, shape),
             "dtype": "float32",
             "storage": storage,
-            "quantization": None,
+            "quantization": quantization and quantization.fields(),
+            "quality": quality and quality.fields(),
             "context_length": length,
             "stop_ids": stops,
             "allow_no_eos": not stops,
@@ -113,6 +136,11 @@ def export_bundle(
         }
         write_manifest(folder, fields)
     return open_bundle(place)
+
+
+def _encoded(source: Checkpoint, file: Path | None) -> tuple[list[int], str]:
+    text, name = read_text(file)
+    return source.tokenizer.encode(text), name
 
 
 def _describe(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:

@@ -29,6 +29,22 @@ class Export(Command):
         parser.add_argument(
             "--compact", action="store_true", help="store weights in half the bytes where that loses nothing"
         )
+        parser.add_argument(
+            "--quantize",
+            choices=["int4", "int8"],
+            help="round weights to 4 or 8 bits, and report what it cost",
+        )
+        parser.add_argument(
+            "--block", type=int, default=32, metavar="N", help="weights that share a scale; more are smaller"
+        )
+        parser.add_argument(
+            "--keep",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="not rounded, such as 'lm_head' or '*.down_proj'",
+        )
+        parser.add_argument("--text", type=Path, metavar="F", help="that the report is read on")
         parser.add_argument("--name", help="of the bundle; by default that of the checkpoint's folder")
         parser.add_argument(
             "--license-file", type=Path, metavar="F", help="of the weights; by default that of the checkpoint"
@@ -41,6 +57,7 @@ class Export(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit_export.bundle import export_bundle
+        from decodekit_export.quantization import Quantization
         from decodekit_export.stages import Stages
 
         stages = Stages()
@@ -51,6 +68,10 @@ class Export(Command):
                     args.out,
                     cache=args.cache,
                     compact=args.compact,
+                    quantization=Quantization(args.quantize, args.block, args.keep)
+                    if args.quantize
+                    else None,
+                    text=args.text,
                     name=args.name,
                     license=_read(args.license_file),
                     prompts=args.prompts,
@@ -61,6 +82,8 @@ class Export(Command):
             stages.parity(error.parity.fields())
             raise
         stages.parity(bundle.manifest["parity"])
+        if bundle.manifest["quality"]:
+            stages.quality(bundle.manifest["quality"])
         stages.written(bundle)
         if args.json:
             print(

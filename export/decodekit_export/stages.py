@@ -15,8 +15,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from decodekit.bundle import Bundle
 
+LINES = 10  # of ties or failures that are shown; a manifest has all
 STAGES = {
     "load": "reading the checkpoint",
+    "round": "rounding the weights",
     "trace": "drawing the graph",
     "check": "comparing it with the model",
     "write": "sealing the bundle",
@@ -60,10 +62,19 @@ class Stages:
             f"{len(parity['near_ties'])} near ties; largest logit {parity['scales']['logits']:.3g}; "
             f"{parity['provider']}, onnxruntime {parity['onnxruntime']}"
         )
-        for line in (*parity["near_ties"], *parity["failures"]):
+        for line in (*parity["near_ties"][:LINES], *parity["failures"][:LINES]):
             self._console.print(f"  {escape(line)}")
         if parity["window"] is False:
             self._console.print("the attention window is longer than the check reached, so it is not covered")
+
+    def quality(self, quality: Mapping[str, Any]) -> None:
+        """What rounding cost, as a manifest has it."""
+        before, after = quality["perplexity"].values()
+        self._console.print(
+            f"rounded weights on {quality['tokens']:,} tokens ({escape(quality['text'])}): "
+            f"perplexity {before:,.4g} -> {after:,.4g}, divergence {quality['divergence']:.3g} nats a token, "
+            f"same best token at {quality['agreement']:.1%}"
+        )
 
     def written(self, bundle: Bundle) -> None:
         """Where the bundle is, and how large."""

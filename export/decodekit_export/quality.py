@@ -1,0 +1,111 @@
+"""
+Quality: what rounding the weights did to a model, in numbers for a person to weigh.
+
+Both models read the same text in windows; at every place their distributions are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from decodekit_export.cache import CacheShape
+from decodekit_export.errors import ExportError
+from decodekit_export.reference import Reference
+from decodekit_export.rows import ROWS, Array, open_session
+
+WINDOW = 256  # tokens
+MOST = 4096  # tokens of a text that are read
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is read: windows of ids, and where they come from."""
+
+    windows: tuple[tuple[int, ...], ...]
+    source: str
+
+    @staticmethod
+    def of(ids: Sequence[int], source: str, context_length: int) -> Text:
+        """Ids cut into windows; the rest that is shorter than two tokens is dropped."""
+        size = min(WINDOW, context_length)
+        cut = [tuple(ids[start : start + size]) for start in range(0, min(len(ids), MOST), size)]
+        windows = tuple(window for window in cut if len(window) > 1)
+        if not windows:
+            raise ExportError(f"{source}: fewer than two tokens; give a longer text")
+        return Text(windows, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """
+    perplexity   of the text, by the model before rounding and by the bundle
+    divergence   mean Kullback-Leibler divergence of the bundle from the model, nats a token
+    agreement    share of places where both find the same token most probable
+    """
+
+    text: str
+    tokens: int
+    perplexity: tuple[float, float]
+    divergence: float
+    agreement: float
+
+    def fields(self) -> dict[str, Any]:
+        """For a manifest, to four digits."""
+        before, after = (float(f"{p:.4g}") for p in self.perplexity)
+        return {
+            "text": self.text,
+            "tokens": self.tokens,
+            "perplexity": {"float32": before, "bundle": after},
+            "divergence": float(f"{self.divergence:.4g}"),
+            "agreement": float(f"{self.agreement:.4g}"),
+        }
+
+
+def read_text(path: Path | None) -> tuple[str, str]:
+    """A text and what it is called: the one in a file, or a page of prose that comes with the exporter."""
+    if path is None:
+        return files("decodekit_export").joinpath("sample.txt").read_text(encoding="utf-8"), "sample"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ExportError(f"--text {path}: cannot be read ({exc})") from exc
+    return text, f"{path.name}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def listen(reference: Reference, text: Text) -> list[Array]:
+    """What the model says at every place of every window, log-probabilities float32 [T, V]."""
+    return [_log_softmax(reference(window)[0]) for window in text.windows]
+
+
+def compare(before: Sequence[Array], text: Text, path: Path, kind: str, shape: CacheShape) -> Quality:
+    """What the graph in `path` says of the same windows, against that."""
+    session = open_session(path)
+    losses, divergence, same = np.zeros(2), 0.0, 0
+    for window, said in zip(text.windows, before, strict=True):
+        rows = ROWS[kind](session, shape, 1, len(window))
+        now = _log_softmax(rows.feed([window])[0])
+        next_ids = np.asarray(window[1:])[:, None]
+        losses -= [np.take_along_axis(p[:-1], next_ids, -1).sum(dtype=np.float64) for p in (said, now)]
+        divergence += float((np.exp(said[:-1]) * (said[:-1] - now[:-1])).sum(dtype=np.float64))
+        same += int((said[:-1].argmax(-1) == now[:-1].argmax(-1)).sum())
+    tokens = sum(len(window) - 1 for window in text.windows)
+    before_perplexity, after_perplexity = np.exp(losses / tokens)
+    return Quality(
+        text=text.source,
+        tokens=tokens,
+        perplexity=(float(before_perplexity), float(after_perplexity)),
+        divergence=divergence / tokens,
+        agreement=same / tokens,
+    )
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
