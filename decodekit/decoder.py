@@ -8,7 +8,6 @@ event loop.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import weakref
 from collections.abc import Sequence
@@ -120,6 +119,8 @@ class Decoder:
         **options: Any,
     ) -> Any:
         """`generate` without blocking the event loop. Cancelling the task ends its requests."""
+        import asyncio  # 7 MB that only a program with an event loop needs
+
         prepared, one = self._prepare(prompt, chain, n, options)
         if prepared[0].settings.prompt_logprobs is not None:
             prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
@@ -135,6 +136,8 @@ class Decoder:
 
     def astream(self, prompt: Prompt, chain: Written = None, **options: Any) -> AsyncTextStream:
         """The same for `async for`. Call it on a running event loop."""
+        import asyncio
+
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from array_api_compat import array_namespace
+import array_api_compat
+import numpy as np
 
 Array = Any
+
+
+def array_namespace(array: Array) -> Any:
+    """The functions of the Python array API standard for an array.
+
+    NumPy has them itself, but for `sort` from the top; array-api-compat would load all of NumPy.
+    """
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    return array_api_compat.array_namespace(array)
 
 
 def softmax(logits: Array) -> Array:

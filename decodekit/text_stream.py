@@ -7,11 +7,11 @@ held back until it is decided.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 import weakref
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from decodekit.completion import Completion
 from decodekit.errors import ContractError, EngineClosedError, ForkedError
@@ -20,6 +20,9 @@ from decodekit.origin import describe, named
 from decodekit.request import Event, Request
 from decodekit.stopping import Stop, StoppingCriterion
 from decodekit.tokenizer import Detokenizer
+
+if TYPE_CHECKING:
+    import asyncio
 
 Finish = Callable[[str, tuple[Token, ...], Stop], Completion]
 

@@ -30,7 +30,8 @@ class Tokenizer:
     def __init__(self, path: Path, stop_ids: Iterable[int] = ()) -> None:
         text = _read(path)
         self._tokenizer = _parse(path, text)
-        self._decoder: dict[str, Any] = json.loads(text).get("decoder") or {}
+        decoder = self._tokenizer.decoder  # its state is its part of the file, as JSON
+        self._decoder: dict[str, Any] = json.loads(decoder.__getstate__()) if decoder else {}
         self.stop_ids = frozenset(stop_ids)
         self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
@@ -94,20 +95,19 @@ class Tokenizer:
         return ByteDetokenizer(self.token_bytes, strip_first_space=self._strips_first_space and not continues)
 
     @cached_property
-    def token_bytes(self) -> dict[int, bytes] | None:
-        """What each id adds to a text, special tokens nothing; None where tokens are not bytes."""
+    def token_bytes(self) -> list[bytes] | None:
+        """What each id adds to a text, special tokens and gaps nothing; None where tokens are not bytes."""
         if self._decoder.get("type") == "ByteLevel":
             spell = _bytes_of_byte_level
         elif _is_byte_fallback(self._decoder):
             spell = _bytes_of_sentencepiece
         else:
             return None
-        added = self._tokenizer.get_added_tokens_decoder()
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
-        return {
-            id: b"" if id in self.special_ids else token.encode() if id in added else spell(token)
-            for token, id in vocabulary.items()
-        }
+        added, special = self._tokenizer.get_added_tokens_decoder(), self.special_ids
+        return [
+            b"" if token is None or id in special else token.encode() if id in added else spell(token)
+            for id, token in enumerate(map(self.token, range(self.size)))
+        ]
 
     @cached_property
     def _strips_first_space(self) -> bool:
@@ -128,14 +128,14 @@ class Detokenizer(Protocol):
 class ByteDetokenizer:
     """For byte-level BPE and byte-fallback vocabularies: every token is a string of bytes."""
 
-    def __init__(self, token_bytes: dict[int, bytes], *, strip_first_space: bool = False) -> None:
+    def __init__(self, token_bytes: Sequence[bytes], *, strip_first_space: bool = False) -> None:
         self.token_bytes = token_bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._whole = True  # no bytes of an incomplete character are waiting
         self._strip = strip_first_space
 
     def push(self, id: int) -> str:
-        added = self.token_bytes.get(id, b"")
+        added = self.token_bytes[id] if id < len(self.token_bytes) else b""
         if self._whole and added.isascii():
             text = added.decode()
         else:

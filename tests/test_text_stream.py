@@ -72,7 +72,8 @@ def script(ids):
 
 def tokens_of(table, ids, criteria, *, strip=False):
     """The events of the reference loop, and the detokenizer after them."""
-    detokenizer = ByteDetokenizer(table, strip_first_space=strip)
+    spelled = [table.get(id, b"") for id in range(max(table) + 1)]
+    detokenizer = ByteDetokenizer(spelled, strip_first_space=strip)
     stopping = [*criteria, MaxNewTokens(len(ids))]
     sampler = Sampler((Greedy(),))
     return list(stream(script(ids), [0], sampler, stopping, detokenizer=detokenizer)), detokenizer

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from array_api_compat import array_namespace
-
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, keep
+from decodekit.ops import Array, array_namespace, keep
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -25,7 +23,15 @@ def greedy(logits: Array, ids: Array) -> Array:
 
 @dataclass(frozen=True)
 class Greedy(LogitsProcessor):
-    """Choose the most probable token; of equals, the one with the lowest id."""
+    """Choose the most probable token; of equals, the one with the lowest id.
+
+    formula   keep the i with the largest l(i), remove all others
+    boundary  one candidate stays
+    ties      of equal logits the one with the lowest token id, in whatever column it is
+    history   none
+    neutral   none
+    source    the mode of the distribution; the limit of temperature as T falls to 0
+    """
 
     keeps_best = True
 

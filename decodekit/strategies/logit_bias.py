@@ -30,7 +30,15 @@ def logit_bias(logits: Array, ids: Array, bias: Mapping[int, float]) -> Array:
 
 @dataclass(frozen=True)
 class LogitBias(LogitsProcessor):
-    """Add bias[id] in [-100, 100] nats to the logit of each named token; {} is neutral."""
+    """Add bias[id] in [-100, 100] nats to the logit of each named token; {} is neutral.
+
+    formula   l'(i) = l(i) + bias[id of i], 0 for tokens that are not named
+    boundary  nothing is removed; what was removed before stays so
+    ties      none
+    history   none
+    neutral   bias = {}
+    source    the OpenAI API, "logit_bias"
+    """
 
     bias: Mapping[int, float]
 

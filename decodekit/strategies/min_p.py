@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, keep
+from decodekit.ops import Array, array_namespace, keep
 from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
@@ -26,7 +25,15 @@ def min_p(logits: Array, p: float | Array) -> Array:
 
 @dataclass(frozen=True)
 class MinP(LogitsProcessor):
-    """Keep candidates at least p times as probable as the best one, p in [0, 1]; 0 is neutral."""
+    """Keep candidates at least p times as probable as the best one, p in [0, 1]; 0 is neutral.
+
+    formula   keep p(i) >= p * pmax, that is l(i) >= lmax + ln p
+    boundary  exactly p times as probable: kept; the most probable one always stays
+    ties      treated alike; p = 1 keeps the best and its equals
+    history   none
+    neutral   p = 0
+    source    Nguyen et al., "Turning Up the Heat: Min-p Sampling", ICLR 2025, section 3, arXiv:2407.01082
+    """
 
     p: Annotated[float, Real("[0, 1]", "share of the best probability", neutral=0)]
 

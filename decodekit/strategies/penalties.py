@@ -8,10 +8,8 @@ Frequency and presence: the OpenAI API, "Advanced usage".
 from dataclasses import dataclass
 from typing import Annotated
 
-from array_api_compat import array_namespace
-
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array
+from decodekit.ops import Array, array_namespace
 from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 

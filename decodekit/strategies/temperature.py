@@ -27,7 +27,16 @@ def temperature(logits: Array, t: float | Array) -> Array:
 
 @dataclass(frozen=True)
 class Temperature(LogitsProcessor):
-    """Divide logits by t in [0, inf): below 1 sharpens, above 1 flattens, 1 is neutral, 0 is greedy."""
+    """Divide logits by t in [0, inf): below 1 sharpens, above 1 flattens, 1 is neutral, 0 is greedy.
+
+    formula   l'(i) = l(i) / t
+    boundary  t below 1e-30 is greedy: one candidate stays; above it nothing is removed
+    ties      equals stay equal; at t = 0 the one with the lowest token id
+    history   none
+    neutral   t = 1
+    source    Ackley, Hinton and Sejnowski, "A Learning Algorithm for Boltzmann Machines",
+              Cognitive Science 9, 1985
+    """
 
     t: Annotated[float, Real("[0, inf)", "divisor of the logits", neutral=1)]
 

@@ -32,7 +32,15 @@ def top_k(logits: Array, k: int) -> Array:
 
 @dataclass(frozen=True)
 class TopK(LogitsProcessor):
-    """Keep the k most probable candidates, and any tied with the last of them; 0 or -1 is neutral."""
+    """Keep the k most probable candidates, and any tied with the last of them; 0 or -1 is neutral.
+
+    formula   keep l(i) >= l(k), the k-th largest logit
+    boundary  k of N or more keeps everything; the most probable one always stays
+    ties      equal to the k-th: kept, so more than k may stay
+    history   none
+    neutral   k = 0 or -1
+    source    Fan et al., "Hierarchical Neural Story Generation", ACL 2018, section 5.1, arXiv:1805.04833
+    """
 
     k: Annotated[int, Whole("[-1, inf)", "candidates to keep", neutral=0, hint="0 or -1 keeps everything")]
 

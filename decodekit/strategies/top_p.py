@@ -8,10 +8,8 @@ section 3.1, arXiv:1904.09751.
 from dataclasses import dataclass
 from typing import Annotated
 
-from array_api_compat import array_namespace
-
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, keep, softmax
+from decodekit.ops import Array, array_namespace, keep, softmax
 from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
@@ -26,7 +24,7 @@ def top_p(logits: Array, p: float | Array) -> Array:
     depend on the order of the columns.
     """
     xp = array_namespace(logits)
-    ranked = xp.sort(logits, axis=-1, descending=True)
+    ranked = -xp.sort(-logits, axis=-1)
     mass_above = xp.cumulative_sum(softmax(ranked), axis=-1, include_initial=True)[..., :-1]
     nucleus = (mass_above < p) | (xp.zeros_like(ranked) + p >= 1)
     cutoff = xp.min(xp.where(nucleus, ranked, ranked[..., :1]), axis=-1, keepdims=True)
@@ -35,7 +33,16 @@ def top_p(logits: Array, p: float | Array) -> Array:
 
 @dataclass(frozen=True)
 class TopP(LogitsProcessor):
-    """Keep the nucleus: the smallest likely set with probability mass p in [0, 1]; 1 is neutral."""
+    """Keep the nucleus: the smallest likely set with probability mass p in [0, 1]; 1 is neutral.
+
+    formula   p(1) >= p(2) >= ...; keep 1 ... m with the smallest m for which p(1) + ... + p(m) >= p
+    boundary  a sum of exactly p is enough; the most probable one always stays, p = 0 keeps no other
+    ties      equal to the m-th: kept
+    history   none
+    neutral   p = 1
+    source    Holtzman et al., "The Curious Case of Neural Text Degeneration", ICLR 2020, section 3.1,
+              arXiv:1904.09751
+    """
 
     p: Annotated[float, Real("[0, 1]", "probability mass to keep", neutral=1)]
 
