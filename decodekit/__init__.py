@@ -9,12 +9,13 @@ bundle -> chat -> model -> processors -> sampling -> stopping -> generate;
 slots -> batch -> engine -> preparation -> decoder; then hookspecs -> plugins.
 """
 
+from decodekit.answer import Token
 from decodekit.beam import Beam
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.completion import Completion
 from decodekit.decoder import Decoder
 from decodekit.errors import DecodekitError
-from decodekit.generate import Token, stream
+from decodekit.generate import stream
 from decodekit.history import History
 from decodekit.hookspecs import Command, hookimpl
 from decodekit.loading import load

@@ -264,11 +264,11 @@ class Batch:
             if id != guess or request.ended:
                 break
         pace.checked(len(guesses), right)
-        self.slots.cut(request.slot, length + 1 + right)
+        self.slots.cut(request.slot, len(request.answer.ids) - 1)
         return True
 
     def _take(self, request: Request, logits: np.ndarray) -> int | None:
-        """The next token of a running request; None where it ended without."""
+        """The next token of a running request; None where it ended without, or took it back."""
         self.current = request
         try:
             token = request.take(logits)
@@ -280,7 +280,15 @@ class Batch:
         self.meter.chain += request.answer.sampling
         if request.pace is not None:
             request.pace.expect(token.id)
+        if token.takes_back:
+            self._go_back(request)
+            return None
         return token.id
+
+    def _go_back(self, request: Request) -> None:
+        """The last id that stands is read again, for what comes after it; a prompt's may be among them."""
+        self.slots.cut(request.slot, len(request.answer.ids) - 1)
+        request.shared.logits = None
 
 
 def _failure(error: BaseException) -> BaseException:

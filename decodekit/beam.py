@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from decodekit.answer import Token
 from decodekit.batch import CHUNK
 from decodekit.completion import Usage
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError
-from decodekit.generate import Token
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
 from decodekit.record import Entry
@@ -154,6 +154,8 @@ def _sampler(prepared: Prepared, chained: bool) -> Sampler:
     processors = prepared.sampler.processors if chained else prepared.sampler.processors[:-1]
     if any(processor.keeps_best for processor in processors):
         raise ParameterError("a chain for beam search must leave more than the best; leave out greedy")
+    if prepared.sampler.takes_back:
+        raise ParameterError("a chain for beam search must take no token back; leave out what does")
     return Sampler(processors)
 
 

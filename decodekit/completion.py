@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodekit.generate import Token
+from decodekit.answer import Token
 from decodekit.record import Record
 from decodekit.score import TokenScore
 

@@ -10,9 +10,9 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Protocol
 
+from decodekit.answer import Token
 from decodekit.engine import Engine
 from decodekit.errors import QueueFullError
-from decodekit.generate import Token
 from decodekit.preparation import Prepared
 from decodekit.request import Emit, Event, Request
 from decodekit.text_stream import Pieces

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from decodekit.answer import Token
 from decodekit.contest import Contest
-from decodekit.generate import Token
 from decodekit.record import Record, shortest
 from decodekit.stopping import Stop
 from decodekit.verdict import Verdict
@@ -58,6 +58,11 @@ class Judge:
         reason = "a near tie, which rounding decides" if contest.near else self._suspect(step, contest)
         why = f"the record has {recorded}, here {drawn} is drawn; {_how_lost(contest)}: {reason}"
         return self._verdict("token", why + self._sooner(), step, contest.gap)
+
+    def other(self, step: int, id: int) -> Verdict:
+        """The verdict where another token stands, and one pass cannot show why."""
+        recorded, here = (f"{self._spell(i)!r} ({i})" for i in (self._record.ids[step], id))
+        return self._verdict("token", f"the record has {recorded}, here {here} stands" + self._sooner(), step)
 
     def ended(self, step: int, stop: Stop) -> Verdict:
         """The verdict where the answer ends at a token that is not the record's last."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+from decodekit.answer import Answer, Token
 from decodekit.bundle import Bundle
 from decodekit.chain import Link, Written, link, parse
 from decodekit.chat import Chat, Message
 from decodekit.completion import Completion, Usage
 from decodekit.errors import ParameterError, PromptError
-from decodekit.generate import Answer, Token
 from decodekit.logprobs import Logprobs
 from decodekit.model import Model
 from decodekit.ops import Array, keep
@@ -207,7 +207,8 @@ class Prepared:
                 speculation={} if request.pace is None else request.pace.to_json(),
             )
 
-        return request, Pieces(self.stopping, detokenizer, finish)
+        takers = self.sampler.processors if self.sampler.takes_back else ()
+        return request, Pieces(self.stopping, detokenizer, finish, takers)
 
     def _pace(self, costs: Costs, draft: Model | None) -> Pace | None:
         how = self.settings.speculate

@@ -18,6 +18,7 @@ import numpy as np
 from decodekit.history import History
 from decodekit.ops import Array
 from decodekit.parameters import check
+from decodekit.progress import Progress
 from decodekit.tokenizer import Tokenizer
 
 State = Any  # an array with leading axis B, a tuple of those, or ()
@@ -91,6 +92,18 @@ class LogitsProcessor:
     def accept(self, logits: Array, column: Array, state: State) -> State:
         """State after `column` int [B] was drawn from the `logits` that `process` returned."""
         return state
+
+    def take_back(self, progress: Progress, state: State) -> tuple[int, State] | None:
+        """After a token was appended: how many at the end, this one included, to draw again; None: none.
+
+        With it goes the state to draw the first of them with, which must keep the same from coming
+        again; the states of all others are those of then.
+        """
+        return None
+
+    def pending(self, text: str) -> int:
+        """How many characters at the end of `text` it may still take back, once more came."""
+        return 0
 
 
 @lru_cache(maxsize=64)

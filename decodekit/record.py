@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from decodekit import json_lines
+from decodekit.answer import Token
 from decodekit.chain import Link
 from decodekit.errors import RecordError
-from decodekit.generate import Token
 
 FORMAT = 1
 MAX_ID = 2**31

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
 
 from decodekit.again import changes, ended_by_time
+from decodekit.answer import Token
 from decodekit.decoder import Decoder
-from decodekit.generate import Token
 from decodekit.judge import Judge
 from decodekit.record import Record
 from decodekit.request import Event
@@ -28,8 +29,10 @@ def replay(decoder: Decoder, record: Record) -> Verdict:
     request, _ = prepared.request(record.sample, events.put, costs=decoder.engine.costs)
     decoder.engine.submit(request)
     try:
-        for step, id in enumerate(record.ids):
-            token = _next(events)
+        tokens = _standing(events, prepared.sampler.takes_back)
+        for step, (id, token) in enumerate(zip(record.ids, tokens)):
+            if token.id != id and prepared.sampler.takes_back:
+                return judge.other(step, token.id)
             if token.id != id:
                 return judge.lost(*contest_at(decoder, prepared, record, step, token.id))
             judge.see(step, token)
@@ -38,6 +41,19 @@ def replay(decoder: Decoder, record: Record) -> Verdict:
     finally:
         request.cancel()
     return judge.over(token.stop, anywhere=ended_by_time(record))
+
+
+def _standing(events: queue.SimpleQueue[Event], takes_back: bool) -> Iterator[Token]:
+    """The tokens of an answer; where some may be taken back, they are known at its end."""
+    tokens: list[Token] = []
+    while not tokens or tokens[-1].stop is None:
+        tokens.append(_next(events))
+        if not takes_back:
+            yield tokens[-1]
+        elif count := tokens[-1].takes_back:
+            del tokens[-count:]
+    if takes_back:
+        yield from tokens
 
 
 def _next(events: queue.SimpleQueue[Event]) -> Token:

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from decodekit.answer import Answer, Token
 from decodekit.errors import StrategyError
-from decodekit.generate import Answer, Token
 from decodekit.ops import Array
 from decodekit.origin import describe
 from decodekit.speculate import Pace

@@ -134,6 +134,11 @@ class Sampler:
         """Whether a token may change a state."""
         return any(type(p).accept is not LogitsProcessor.accept for p in self.processors)
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether a strategy may take tokens back."""
+        return any(type(p).take_back is not LogitsProcessor.take_back for p in self.processors)
+
     def culprit(self, stages: Iterable[Stage], step: Step) -> ContractError:
         """The error that names who left nothing to draw from, or what is not a number."""
         for processor, stage in zip(self.processors, stages, strict=True):

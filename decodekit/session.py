@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from decodekit.answer import Token
 from decodekit.batch import CHUNK
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError, SessionBusyError
-from decodekit.generate import Token
 from decodekit.ops import Array
 from decodekit.parameters import whole
 from decodekit.preparation import Prepared
@@ -101,7 +101,10 @@ class Session:
         """
         with self._alone():
             self._admit(1)
-            return self._answer.take(self._predict())
+            token = self._answer.take(self._predict())
+            if token.takes_back:
+                self._rewind(len(self._answer.ids))
+            return token
 
     def append(self, tokens: int | str | Iterable[int]) -> None:
         """Append tokens that nobody drew: an id, ids, or text, which is encoded by itself.

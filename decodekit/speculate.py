@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from decodekit.generate import Answer
+from decodekit.answer import Answer
 from decodekit.history import Sequence as Row
 from decodekit.model import Model
 from decodekit.processors import Step

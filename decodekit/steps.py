@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from decodekit.generate import Answer, Token
+from decodekit.answer import Answer, Token
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
 from decodekit.processors import State, Step
@@ -36,7 +36,6 @@ class Steps(Answer):
 
     def take(self, logits: Array) -> Token:
         length = len(self.ids)
-        self._places.append((self.states, len(self.text)))
         try:
             return super().take(logits)
         except BaseException:
@@ -55,22 +54,6 @@ class Steps(Answer):
         assert self._detokenizer is not None
         self.text += self._detokenizer.push(id)
 
-    def cut(self, length: int) -> None:
-        """Forget what came after the first `length` ids; within the prompt, shorten it."""
-        generated = max(0, length - self.sequence.asked)
-        if generated < len(self._places):
-            self.states, end = self._places[generated]
-            self.text = self.text[:end]
-        del self._places[generated:]
-        self.sequence.cut(length)
-        self.sequence.asked = min(self.sequence.asked, length)
-        self.sequence = self.sequence.copy()  # views that strategies may hold stay as they are
-        self._look()
-
-        self._detokenizer = self._prepared.preparer.detokenizer()
-        for id in self._history.generated.tolist():
-            self._detokenizer.push(id)
-
     def copy(self) -> Steps:
         """The same, to be continued on its own."""
         twin = Steps(self._prepared)
@@ -79,7 +62,3 @@ class Steps(Answer):
         twin._places = list(self._places)
         twin.cut(twin.sequence.length)
         return twin
-
-    def _look(self) -> None:
-        self._history = self.sequence.history()
-        self.newest = int(self._history.ids[-1])

@@ -11,26 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from decodekit.errors import ContractError, DecodekitError, StrategyError
-from decodekit.history import History
 from decodekit.origin import describe
 from decodekit.parameters import check
+from decodekit.progress import Progress as Progress
 from decodekit.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One sequence, just after a token was appended.
-
-    history  prompt and generated ids, the new one last
-    text     the generated ids as text
-    start    where in `text` the new token's part begins, characters
-    elapsed  seconds since the request began
-    """
-
-    history: History
-    text: str
-    start: int
-    elapsed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from decodekit.answer import Token
 from decodekit.completion import Completion
 from decodekit.errors import ContractError, EngineClosedError, ForkedError
-from decodekit.generate import Token
 from decodekit.origin import describe, named
+from decodekit.processors import LogitsProcessor
 from decodekit.request import Event, Request
 from decodekit.stopping import Stop, StoppingCriterion
 from decodekit.tokenizer import Detokenizer
@@ -31,11 +32,16 @@ class Pieces:
     """Turns the events of a request into pieces of text. Their concatenation is `completion.text`."""
 
     def __init__(
-        self, stopping: Sequence[StoppingCriterion], detokenizer: Detokenizer, finish: Finish
+        self,
+        stopping: Sequence[StoppingCriterion],
+        detokenizer: Detokenizer,
+        finish: Finish,
+        takers: Sequence[LogitsProcessor] = (),
     ) -> None:
         self.completion: Completion | None = None  # set by the last event
         self.failed = False
         self._stopping, self._detokenizer, self._finish = stopping, detokenizer, finish
+        self._takers = takers
         self._tokens: list[Token] = []
         self._text, self._shown = "", 0
 
@@ -48,10 +54,11 @@ class Pieces:
             return self._end(event)
         self._tokens.append(event)
         self._text += event.text
+        if event.takes_back:
+            self._forget(event.takes_back)
         if event.stop is not None:
             return self._end(event.stop)
-        certain = len(self._text) - self._pending()
-        return self._show(max(certain, self._shown))
+        return self._show(max(self._certain(), self._shown))
 
     def complete(self, events: Sequence[Event]) -> Completion:
         """The completion from all events at once."""
@@ -59,6 +66,8 @@ class Pieces:
         for token in tokens:
             assert isinstance(token, Token)
             self._tokens.append(token)
+            if token.takes_back:
+                del self._tokens[-token.takes_back :]
         self._text = "".join(token.text for token in self._tokens)
         self.push(last)
         assert self.completion is not None
@@ -69,15 +78,39 @@ class Pieces:
         """Whether there will be no further event."""
         return self.failed or self.completion is not None
 
-    def _pending(self) -> int:
-        """Characters at the end of the text that some verdict may still cut off."""
+    def _forget(self, count: int) -> None:
+        """The newest tokens were taken back."""
+        length = sum(len(token.text) for token in self._tokens[-count:])
+        del self._tokens[-count:]
+        self._text = self._text[: len(self._text) - length]
+        if self._shown > len(self._text):
+            raise ContractError(
+                "a strategy took back text that it had not held back; its `pending` says how much that may be"
+            )
+
+    def _certain(self) -> int:
+        """How much of the text no verdict and no strategy can take away any more."""
+        certain = len(self._text) - self._pending(self._stopping)
+        if not self._takers:
+            return certain
+        start = uncertain = len(self._text) - self._pending(self._takers)
+        if uncertain < len(self._text):  # what is taken back are whole tokens
+            start = len(self._text)
+            for token in reversed(self._tokens):
+                start -= len(token.text)
+                if start <= uncertain:
+                    break
+        return min(certain, start)
+
+    def _pending(self, holders: Sequence[StoppingCriterion | LogitsProcessor]) -> int:
+        """Characters at the end of the text that one of these may still take away."""
         most = 0
-        for criterion in self._stopping:
-            with named(criterion, f"token {len(self._tokens) - 1}"):
-                pending = criterion.pending(self._text)
+        for holder in holders:
+            with named(holder, f"token {len(self._tokens) - 1}"):
+                pending = holder.pending(self._text)
             if type(pending) is not int or not 0 <= pending <= len(self._text):
                 raise ContractError(
-                    f"{describe(criterion)}: pending must be a number of characters in "
+                    f"{describe(holder)}: pending must be a number of characters in "
                     f"[0, {len(self._text)}], got {pending!r}"
                 )
             most = max(most, pending)

@@ -124,6 +124,9 @@ class Detokenizer(Protocol):
     def flush(self) -> str:
         """What an incomplete character at the end becomes: U+FFFD, or nothing."""
 
+    def reset(self) -> None:
+        """Begin again."""
+
 
 class ByteDetokenizer:
     """For byte-level BPE and byte-fallback vocabularies: every token is a string of bytes."""
@@ -131,8 +134,8 @@ class ByteDetokenizer:
     def __init__(self, token_bytes: Sequence[bytes], *, strip_first_space: bool = False) -> None:
         self.token_bytes = token_bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strips_first_space = self._strip = strip_first_space
         self._whole = True  # no bytes of an incomplete character are waiting
-        self._strip = strip_first_space
 
     def push(self, id: int) -> str:
         added = self.token_bytes[id] if id < len(self.token_bytes) else b""
@@ -148,6 +151,10 @@ class ByteDetokenizer:
 
     def flush(self) -> str:
         return self._utf8.decode(b"", final=True)
+
+    def reset(self) -> None:
+        self._utf8.reset()
+        self._whole, self._strip = True, self._strips_first_space
 
 
 class DecodingDetokenizer:
@@ -176,6 +183,9 @@ class DecodingDetokenizer:
 
     def flush(self) -> str:
         return self._tokenizer.decode(self._ids)[len(self._shown) :]
+
+    def reset(self) -> None:
+        self._ids, self._shown = [], ""
 
 
 def _read(path: Path) -> str:

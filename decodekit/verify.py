@@ -14,6 +14,7 @@ import numpy as np
 from decodekit.again import changes, ended_by_time
 from decodekit.contest import Contest, Follower, Refuted, contest
 from decodekit.decoder import Decoder
+from decodekit.errors import RecordError
 from decodekit.judge import Judge
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
@@ -30,6 +31,10 @@ def verify(decoder: Decoder, record: Record) -> Verdict:
     of single steps: the numbers are seldom equal, and a near tie is no fault.
     """
     prepared = decoder.again(record)
+    if prepared.sampler.takes_back:
+        raise RecordError(
+            "a strategy of this record takes tokens back, which one pass does not show; replay it instead"
+        )
     judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
     answer, stop = prepared.answer(record.sample, sampler=follower), None

@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import decodekit
 from decodekit import LogitsProcessor, Stop, StoppingCriterion
+from decodekit.answer import Answer, Token
 from decodekit.batch import CHUNK, Batch
 from decodekit.errors import ContextError, EngineError, StrategyError
-from decodekit.generate import Answer, Token
 from decodekit.prefix_cache import PrefixCache
 from decodekit.processors import Step
 from decodekit.request import Request

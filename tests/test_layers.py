@@ -9,9 +9,11 @@ ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
     {"errors", "ops", "hookspecs", "meter", "memory", "strict_json"},
     {"parameters", "tokenizer", "history", "origin", "files", "protobuf", "json_lines"},
+    {"progress"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"sampling", "strategies", "testing", "slots", "stop_ids", "onnx_schema", "manifest"},
     {"logprobs", "plugins", "onnx_file", "contest", "verdict", "search"},
+    {"answer"},
     {"generate", "graph_check", "positions", "score"},
     {"speculate", "settings", "chain", "decoder_graph"},
     {"record"},

@@ -6,6 +6,7 @@ bit whatever was guessed when. Over the graph, calls of several tokens round dif
 costs are given, so that a run repeats itself.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 
 import decodekit
 from decodekit import LogitsProcessor, Stop, StoppingCriterion
+from decodekit.answer import Answer, Token
 from decodekit.batch import Batch
 from decodekit.bundle import open_bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import BundleError, ParameterError, StrategyError
-from decodekit.generate import Answer, Token, stream
+from decodekit.generate import stream
 from decodekit.request import Request
 from decodekit.sampling import Sampler
 from decodekit.slots import OneByOne
@@ -48,6 +50,8 @@ EXAMPLES = {  # of every strategy that is known; several, where one would not sh
     "min_new_tokens": ["min_new_tokens.n=9, min_new_tokens.ids=[0]"],
     "mirostat": ["mirostat.tau=2", "temperature=1.5, mirostat.tau=4, mirostat.eta=0.5"],
     "contrarian": ["contrarian=0.4"],
+    "typical": ["typical=0.6", "temperature=2, typical=0.95"],
+    "banned_phrases": ["temperature=2, banned_phrases=" + json.dumps([*"ABCDEFGH"])],
 }
 INSTALLED = decodekit.load_plugins()
 NAMES = sorted({*EXAMPLES, *INSTALLED.logits_processors.entries})

@@ -1,0 +1,150 @@
+"""An answer: one sequence being decoded, its ids, its text, and the states of its strategies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+
+from decodekit.errors import ContractError
+from decodekit.history import Sequence
+from decodekit.logprobs import Logprobs
+from decodekit.ops import Array
+from decodekit.origin import describe, named
+from decodekit.processors import State, Step
+from decodekit.sampling import Sampler
+from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
+from decodekit.tokenizer import Detokenizer
+
+MAX_TAKEN_BACK = 10_000  # tokens of one sequence: a strategy that goes on for ever is stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One turn of the loop, as the caller sees it.
+
+    id        the token
+    text      what it adds to the text; "" while a character is incomplete
+    logit     of the token, as the model gave it
+    score     of the token, its logit after the chain
+    width     how many columns it was drawn from
+    logprob   log-probability of the token where `Logprobs` looks, nats; None: not asked for
+    top       the most probable tokens there, with theirs, best first
+    stop      the verdict that ends the sequence, on the last token only
+    takes_back  how many tokens, this one the last of them, are no part of the sequence any more
+    """
+
+    id: int
+    text: str
+    logit: float = 0.0
+    score: float = 0.0
+    width: int = 0
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+    stop: Stop | None = None
+    takes_back: int = 0
+
+
+class Answer:
+    """One sequence being decoded: its ids, its text, and the states of its strategies."""
+
+    def __init__(
+        self,
+        prompt: Iterable[int],
+        sampler: Sampler,
+        stopping: Seq[StoppingCriterion],
+        *,
+        seed: int = 0,
+        sample: int = 0,
+        detokenizer: Detokenizer | None = None,
+        logprobs: Logprobs | None = None,
+    ) -> None:
+        self.sequence = Sequence(prompt, seed=seed, sample=sample)
+        self.states = sampler.init(batch=1)
+        self.text = ""
+        self.began = time.monotonic()
+        self.sampling = 0.0  # seconds the last draw took
+        self._sampler, self._stopping = sampler, stopping
+        self._detokenizer, self._logprobs = detokenizer, logprobs
+        # States and length of text before each token, where a strategy may go back to them.
+        self._places: list[tuple[tuple[State, ...], int]] | None = [] if sampler.takes_back else None
+        self._taken_back = 0
+        self._history = self.sequence.history()
+        self.newest = int(self._history.ids[-1])
+
+    @property
+    def strategies(self) -> Seq[object]:
+        """Processors and criteria, in order."""
+        return (*self._sampler.processors, *self._stopping)
+
+    @property
+    def ids(self) -> Array:
+        """Prompt and generated ids, int64 [T]."""
+        return self._history.ids
+
+    def take(self, logits: Array) -> Token:
+        """One turn, from logits float [1, V] of what comes next."""
+        began = time.perf_counter()
+        if self._places is not None:
+            self._places.append((self.states, len(self.text)))
+        step = Step.dense((self._history,), logits.shape[-1])
+        draw = self._sampler.draw(logits, step, self.states)  # sample
+        id = int(draw.tokens[0])
+        self.states, self.newest = draw.states, id
+        self.sampling = time.perf_counter() - began
+
+        self.sequence.append(id)  # append
+        self._history = self.sequence.history()
+        start, new = len(self.text), self._detokenizer.push(id) if self._detokenizer else ""
+        if new:
+            self.text += new
+
+        progress = Progress(self._history, self.text, start, time.monotonic() - self.began)
+        taken = 0 if self._places is None else self._take_back(progress)
+        stop = None if taken else first_stop(self._stopping, progress)  # stop?
+
+        logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
+        score = float(draw.scores[0])
+        return Token(id, new, float(logits[0, id]), score, draw.width, logprob, top, stop, taken)
+
+    def cut(self, length: int) -> None:
+        """Forget what came after the first `length` ids; within the prompt, shorten it."""
+        assert self._places is not None
+        generated = max(0, length - self.sequence.asked)
+        if generated < len(self._places):
+            self.states, end = self._places[generated]
+            self.text = self.text[:end]
+        del self._places[generated:]
+        self.sequence.cut(length)
+        self.sequence.asked = min(self.sequence.asked, length)
+        self.sequence = self.sequence.copy()  # views that strategies may hold stay as they are
+        self._look()
+        if self._detokenizer is not None:
+            self._detokenizer.reset()
+            for id in self._history.generated.tolist():
+                self._detokenizer.push(id)
+
+    def _take_back(self, progress: Progress) -> int:
+        """Let the first strategy that wants to take tokens back; how many it took."""
+        assert self._places is not None
+        progress = replace(progress, starts=[end for _, end in self._places])
+        for i, processor in enumerate(self._sampler.processors):
+            with named(processor, f"token {len(self._places) - 1}"):
+                verdict = processor.take_back(progress, self.states[i])
+            if verdict is None:
+                continue
+            count, state = verdict
+            self._taken_back += count
+            if not 0 < count <= len(self._places):
+                raise ContractError(f"{describe(processor)} takes back {count} of {len(self._places)} tokens")
+            if self._taken_back > MAX_TAKEN_BACK:
+                raise ContractError(f"{describe(processor)} took back over {MAX_TAKEN_BACK:,} tokens")
+            self.cut(len(self.ids) - count)
+            self.states = (*self.states[:i], state, *self.states[i + 1 :])
+            return count
+        return 0
+
+    def _look(self) -> None:
+        self._history = self.sequence.history()
+        self.newest = int(self._history.ids[-1])
