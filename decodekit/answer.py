@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from decodekit.errors import ContractError
 from decodekit.history import Sequence
@@ -13,6 +13,7 @@ from decodekit.logprobs import Logprobs
 from decodekit.ops import Array
 from decodekit.origin import describe, named
 from decodekit.processors import State, Step
+from decodekit.progress import Confidence
 from decodekit.sampling import Sampler
 from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
 from decodekit.tokenizer import Detokenizer
@@ -67,9 +68,12 @@ class Answer:
         self.sampling = 0.0  # seconds the last draw took
         self._sampler, self._stopping = sampler, stopping
         self._detokenizer, self._logprobs = detokenizer, logprobs
-        # States and length of text before each token, where a strategy may go back to them.
-        self._places: list[tuple[tuple[State, ...], int]] | None = [] if sampler.takes_back else None
+        self._starts: list[int] = []  # where each token's part of the text begins
+        # States before each token, where a strategy may go back to them.
+        self._before: list[tuple[State, ...]] | None = [] if sampler.takes_back else None
         self._taken_back = 0
+        self._watched = any(criterion.needs_confidence for criterion in stopping)
+        self._confidence: list[Confidence] = []
         self._history = self.sequence.history()
         self.newest = int(self._history.ids[-1])
 
@@ -86,8 +90,10 @@ class Answer:
     def take(self, logits: Array) -> Token:
         """One turn, from logits float [1, V] of what comes next."""
         began = time.perf_counter()
-        if self._places is not None:
-            self._places.append((self.states, len(self.text)))
+        start = len(self.text)
+        self._starts.append(start)
+        if self._before is not None:
+            self._before.append(self.states)
         step = Step.dense((self._history,), logits.shape[-1])
         draw = self._sampler.draw(logits, step, self.states)  # sample
         id = int(draw.tokens[0])
@@ -96,12 +102,15 @@ class Answer:
 
         self.sequence.append(id)  # append
         self._history = self.sequence.history()
-        start, new = len(self.text), self._detokenizer.push(id) if self._detokenizer else ""
+        new = self._detokenizer.push(id) if self._detokenizer else ""
         if new:
             self.text += new
 
-        progress = Progress(self._history, self.text, start, time.monotonic() - self.began)
-        taken = 0 if self._places is None else self._take_back(progress)
+        if self._watched:
+            self._confidence.append(Confidence.of(logits[0], id))
+        elapsed = time.monotonic() - self.began
+        progress = Progress(self._history, self.text, start, elapsed, self._starts, self._confidence)
+        taken = 0 if self._before is None else self._take_back(progress)
         stop = None if taken else first_stop(self._stopping, progress)  # stop?
 
         logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
@@ -110,12 +119,12 @@ class Answer:
 
     def cut(self, length: int) -> None:
         """Forget what came after the first `length` ids; within the prompt, shorten it."""
-        assert self._places is not None
+        assert self._before is not None
         generated = max(0, length - self.sequence.asked)
-        if generated < len(self._places):
-            self.states, end = self._places[generated]
-            self.text = self.text[:end]
-        del self._places[generated:]
+        if generated < len(self._before):
+            self.states, self.text = self._before[generated], self.text[: self._starts[generated]]
+        for by_token in (self._before, self._starts, self._confidence):
+            del by_token[generated:]
         self.sequence.cut(length)
         self.sequence.asked = min(self.sequence.asked, length)
         self.sequence = self.sequence.copy()  # views that strategies may hold stay as they are
@@ -127,17 +136,15 @@ class Answer:
 
     def _take_back(self, progress: Progress) -> int:
         """Let the first strategy that wants to take tokens back; how many it took."""
-        assert self._places is not None
-        progress = replace(progress, starts=[end for _, end in self._places])
         for i, processor in enumerate(self._sampler.processors):
-            with named(processor, f"token {len(self._places) - 1}"):
+            with named(processor, f"token {len(self._starts) - 1}"):
                 verdict = processor.take_back(progress, self.states[i])
             if verdict is None:
                 continue
             count, state = verdict
             self._taken_back += count
-            if not 0 < count <= len(self._places):
-                raise ContractError(f"{describe(processor)} takes back {count} of {len(self._places)} tokens")
+            if not 0 < count <= len(self._starts):
+                raise ContractError(f"{describe(processor)} takes back {count} of {len(self._starts)} tokens")
             if self._taken_back > MAX_TAKEN_BACK:
                 raise ContractError(f"{describe(processor)} took back over {MAX_TAKEN_BACK:,} tokens")
             self.cut(len(self.ids) - count)

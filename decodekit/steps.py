@@ -12,6 +12,7 @@ from decodekit.answer import Answer, Token
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
 from decodekit.processors import State, Step
+from decodekit.progress import CERTAIN
 
 
 class Steps(Answer):
@@ -28,7 +29,7 @@ class Steps(Answer):
             logprobs=prepared.logprobs,
         )
         self._prepared = prepared
-        self._places: list[tuple[tuple[State, ...], int]] = []  # states and length of text before each token
+        self._before: list[tuple[State, ...]] = []
 
     def step(self, logits: Array) -> Step:
         """What strategies are told besides logits [1, V]."""
@@ -44,11 +45,14 @@ class Steps(Answer):
 
     def force(self, id: int, logits: Array | None = None) -> None:
         """Append a token; `logits` [1, V] of what comes next are needed where a strategy remembers."""
-        self._places.append((self.states, len(self.text)))
+        self._before.append(self.states)
+        self._starts.append(len(self.text))
         if logits is not None:
             step = self.step(logits)
             stages, _, _ = self._sampler.shape(logits, step, self.states)
             self.states = self._sampler.accept(np.asarray([id]), stages, step, self.states)
+        if self._watched:
+            self._confidence.append(CERTAIN)
         self.sequence.append(id)
         self._look()
         assert self._detokenizer is not None
@@ -59,6 +63,7 @@ class Steps(Answer):
         twin = Steps(self._prepared)
         twin.sequence, twin.states, twin.text = self.sequence.copy(), self.states, self.text
         twin.began = self.began
-        twin._places = list(self._places)
+        twin._before, twin._starts = list(self._before), list(self._starts)
+        twin._confidence = list(self._confidence)
         twin.cut(twin.sequence.length)
         return twin

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from decodekit.errors import ContractError, DecodekitError, StrategyError
 from decodekit.origin import describe
@@ -32,7 +33,12 @@ class Stop:
 
 
 class StoppingCriterion:
-    """The contract. Override `check`; `pending` only if text may be taken back."""
+    """The contract. Override `check`; `pending` only if text may be taken back.
+
+    needs_confidence  True: `Progress.confidence` is filled in, which costs O(V) a token
+    """
+
+    needs_confidence: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """For dataclasses: check the annotated fields; see `parameters`."""
