@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -60,6 +60,7 @@ class Answer:
         sample: int = 0,
         detokenizer: Detokenizer | None = None,
         logprobs: Logprobs | None = None,
+        companion: Callable[[Array], Array] | None = None,
     ) -> None:
         self.sequence = Sequence(prompt, seed=seed, sample=sample)
         self.states = sampler.init(batch=1)
@@ -68,6 +69,7 @@ class Answer:
         self.sampling = 0.0  # seconds the last draw took
         self._sampler, self._stopping = sampler, stopping
         self._detokenizer, self._logprobs = detokenizer, logprobs
+        self._companion = companion
         self._starts: list[int] = []  # where each token's part of the text begins
         # States before each token, where a strategy may go back to them.
         self._before: list[tuple[State, ...]] | None = [] if sampler.takes_back else None
@@ -87,6 +89,11 @@ class Answer:
         """Prompt and generated ids, int64 [T]."""
         return self._history.ids
 
+    def step(self, logits: Array) -> Step:
+        """What strategies are told besides logits [1, V]."""
+        companion = None if self._companion is None else self._companion(self._history.generated)
+        return Step.dense((self._history,), logits.shape[-1], companion)
+
     def take(self, logits: Array) -> Token:
         """One turn, from logits float [1, V] of what comes next."""
         began = time.perf_counter()
@@ -94,7 +101,7 @@ class Answer:
         self._starts.append(start)
         if self._before is not None:
             self._before.append(self.states)
-        step = Step.dense((self._history,), logits.shape[-1])
+        step = self.step(logits)
         draw = self._sampler.draw(logits, step, self.states)  # sample
         id = int(draw.tokens[0])
         self.states, self.newest = draw.states, id

@@ -154,6 +154,8 @@ def _sampler(prepared: Prepared, chained: bool) -> Sampler:
     processors = prepared.sampler.processors if chained else prepared.sampler.processors[:-1]
     if any(processor.keeps_best for processor in processors):
         raise ParameterError("a chain for beam search must leave more than the best; leave out greedy")
+    if prepared.second is not None:
+        raise ParameterError("a chain for beam search has no second prompt; leave out what does")
     if prepared.sampler.takes_back:
         raise ParameterError("a chain for beam search must take no token back; leave out what does")
     return Sampler(processors)

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, overload
 
 from decodekit.again import prepare_again
@@ -20,6 +21,7 @@ from decodekit.beam import Beam, search_beams
 from decodekit.bundle import Bundle
 from decodekit.chain import Written
 from decodekit.chat import Chat
+from decodekit.companion import Companion
 from decodekit.completion import Completion, best
 from decodekit.engine import Engine
 from decodekit.errors import ParameterError, PromptError
@@ -61,7 +63,13 @@ class Decoder:
         self.engine = Engine(model, **engine)
         self._draft = draft
         self._preparer = Preparer(
-            bundle, tokenizer, self.chat, plugins, model.vocabulary, origin(bundle, model)
+            bundle,
+            tokenizer,
+            self.chat,
+            plugins,
+            model.vocabulary,
+            origin(bundle, model),
+            partial(Companion, model, self.engine.call),
         )
         self.scorer = Scorer(self.engine, self._preparer)
         weakref.finalize(self, self.engine.close, 1.0)  # seconds; a program must end

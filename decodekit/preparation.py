@@ -7,7 +7,7 @@ Everything a user gives is checked here, before anything runs.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -16,6 +16,7 @@ from decodekit.answer import Answer, Token
 from decodekit.bundle import Bundle
 from decodekit.chain import Link, Written, link, parse
 from decodekit.chat import Chat, Message
+from decodekit.companion import Companion
 from decodekit.completion import Completion, Usage
 from decodekit.errors import ParameterError, PromptError
 from decodekit.logprobs import Logprobs
@@ -52,6 +53,7 @@ class Preparer:
     plugins: Plugins
     vocabulary: int
     origin: Mapping[str, Any]  # of every record
+    companion: Callable[[Sequence[int]], Companion]
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
@@ -100,8 +102,19 @@ class Preparer:
             sampler=Sampler((*before, *(one.strategy for one in links))),
             criteria=self._criteria(settings, room),
             logprobs=logprobs,
+            second=self._second(links),
             settings=settings if settings.seed is not None else replace(settings, seed=secrets.randbits(53)),
         )
+
+    def _second(self, links: Sequence[Link]) -> tuple[int, ...] | None:
+        """The ids of a second prompt that a strategy asks for."""
+        prompts = [
+            (one.name, prompt) for one in links if (prompt := one.strategy.companion_prompt()) is not None
+        ]
+        if len(prompts) > 1:
+            names = " and ".join(name for name, _ in prompts)
+            raise ParameterError(f"{names} each have a prompt of their own; a chain has room for one of them")
+        return self.encode(prompts[0][1]) if prompts else None
 
     def _before(self, settings: Settings) -> tuple[LogitsProcessor, ...]:
         """What comes before every chain: padding of the vocabulary and early ends are out of reach."""
@@ -145,6 +158,7 @@ class Prepared:
     criteria: tuple[Link, ...]
     logprobs: Logprobs | None
     settings: Settings
+    second: tuple[int, ...] | None = None  # prompt of a strategy
     prompt_logprobs: tuple[TokenScore, ...] = ()
 
     @property
@@ -169,7 +183,12 @@ class Prepared:
             sample=sample,
             detokenizer=detokenizer or self.preparer.detokenizer(),
             logprobs=self.logprobs,
+            companion=self.companion(),
         )
+
+    def companion(self) -> Companion | None:
+        """Fresh, where a strategy has a second prompt."""
+        return None if self.second is None else self.preparer.companion(self.second)
 
     def request(
         self,

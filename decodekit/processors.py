@@ -30,15 +30,18 @@ class Step:
 
     rows   one History per row: prompt ids, generated ids
     ids    int [B, N], the token id of each column, read-only
+    companion  float [B, V], the model's logits where the same answer follows the `companion_prompt` of
+               a strategy, by token id; None: no strategy has one
     """
 
     rows: tuple[History, ...]
     ids: Array
+    companion: Array | None = None
 
     @staticmethod
-    def dense(rows: tuple[History, ...], vocabulary: int) -> Step:
+    def dense(rows: tuple[History, ...], vocabulary: int, companion: Array | None = None) -> Step:
         """A step whose columns are the whole vocabulary in order."""
-        return Step(rows, _all_ids(len(rows), vocabulary))
+        return Step(rows, _all_ids(len(rows), vocabulary), companion)
 
     def counts(self) -> Array:
         """How often each candidate occurs in prompt and generated ids, int [B, N]."""
@@ -80,6 +83,10 @@ class LogitsProcessor:
     def bind(self, tokenizer: Tokenizer) -> LogitsProcessor:
         """This processor, knowing the tokens it works on; called once a request, before `init`."""
         return self
+
+    def companion_prompt(self) -> Any:
+        """A second prompt, as `Decoder.generate` takes them, whose logits it wants to see; None: none."""
+        return None
 
     def init(self, batch: int) -> State:
         """State before the first step."""

@@ -11,7 +11,7 @@ import numpy as np
 from decodekit.answer import Answer, Token
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
-from decodekit.processors import State, Step
+from decodekit.processors import State
 from decodekit.progress import CERTAIN
 
 
@@ -27,13 +27,10 @@ class Steps(Answer):
             sample=prepared.settings.sample,
             detokenizer=prepared.preparer.detokenizer(),
             logprobs=prepared.logprobs,
+            companion=prepared.companion(),
         )
         self._prepared = prepared
         self._before: list[tuple[State, ...]] = []
-
-    def step(self, logits: Array) -> Step:
-        """What strategies are told besides logits [1, V]."""
-        return Step.dense((self._history,), logits.shape[-1])
 
     def take(self, logits: Array) -> Token:
         length = len(self.ids)

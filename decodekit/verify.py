@@ -18,7 +18,6 @@ from decodekit.errors import RecordError
 from decodekit.judge import Judge
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
-from decodekit.processors import Step
 from decodekit.reading import read
 from decodekit.record import Record
 from decodekit.verdict import Verdict
@@ -62,7 +61,7 @@ def contest_at(
     except Refuted as refuted:
         return refuted.step, refuted.contest
     logits = next(rows)
-    here = Step.dense((answer.sequence.history(),), logits.shape[-1])
+    here = answer.step(logits)
     return step, contest(follower, logits, here, answer.states, record.ids[step], drawn)
 
 

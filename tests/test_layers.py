@@ -11,7 +11,7 @@ LAYERS = [
     {"parameters", "tokenizer", "history", "origin", "files", "protobuf", "json_lines"},
     {"progress"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
-    {"sampling", "strategies", "testing", "slots", "stop_ids", "onnx_schema", "manifest"},
+    {"sampling", "companion", "strategies", "testing", "slots", "stop_ids", "onnx_schema", "manifest"},
     {"logprobs", "plugins", "onnx_file", "contest", "verdict", "search"},
     {"answer"},
     {"generate", "graph_check", "positions", "score"},
