@@ -124,6 +124,13 @@ class Answer:
         score = float(draw.scores[0])
         return Token(id, new, float(logits[0, id]), score, draw.width, logprob, top, stop, taken)
 
+    def forced(self) -> Seq[int]:
+        """Ids that must come next, as far as a strategy knows."""
+        for processor, state in zip(self._sampler.processors, self.states, strict=True):
+            if ids := processor.forced(self._history, state):
+                return ids
+        return ()
+
     def cut(self, length: int) -> None:
         """Forget what came after the first `length` ids; within the prompt, shorten it."""
         assert self._before is not None

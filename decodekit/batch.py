@@ -16,12 +16,12 @@ from collections import deque
 
 import numpy as np
 
+from decodekit.costs import Costs
 from decodekit.errors import ContextError, DecodekitError, EngineError
 from decodekit.meter import Meter
 from decodekit.prefix_cache import PrefixCache
 from decodekit.request import Ended, Request
 from decodekit.slots import Slots
-from decodekit.speculate import Costs
 
 CHUNK = 128  # tokens of a prompt that are read in one call
 QUEUE_SECONDS = 0.02  # between two looks for waiting requests that were cancelled or are overdue

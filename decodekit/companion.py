@@ -35,7 +35,7 @@ class Companion:
         if len(ids) > self._model.context_length:
             raise ContextError(
                 f"a companion prompt of {len(self._prompt)} tokens and {len(generated)} of the answer "
-                f"exceed the context window of {self._model.context_length}; shorten it, or lower max_new_tokens"
+                f"exceed the context window of {self._model.context_length}; shorten it, or ask for less"
             )
         return self._call(lambda: self._predict(ids))
 

@@ -18,6 +18,7 @@ from decodekit.chain import Link, Written, link, parse
 from decodekit.chat import Chat, Message
 from decodekit.companion import Companion
 from decodekit.completion import Completion, Usage
+from decodekit.costs import Costs
 from decodekit.errors import ParameterError, PromptError
 from decodekit.logprobs import Logprobs
 from decodekit.model import Model
@@ -29,7 +30,7 @@ from decodekit.request import Emit, Request
 from decodekit.sampling import Sampler
 from decodekit.score import TokenScore
 from decodekit.settings import Settings
-from decodekit.speculate import Costs, DraftModel, Pace, PromptLookup
+from decodekit.speculate import DraftModel, Pace, PromptLookup
 from decodekit.stopping import Stop, StoppingCriterion
 from decodekit.strategies.end_tokens import EndTokens
 from decodekit.strategies.greedy import Greedy

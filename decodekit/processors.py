@@ -9,6 +9,7 @@ it into a graph, and take back a step that speculation rejected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -99,6 +100,10 @@ class LogitsProcessor:
     def accept(self, logits: Array, column: Array, state: State) -> State:
         """State after `column` int [B] was drawn from the `logits` that `process` returned."""
         return state
+
+    def forced(self, row: History, state: State) -> Sequence[int]:
+        """Ids of one row that must come next, in order, as far as it knows, for speculation; () for none."""
+        return ()
 
     def take_back(self, progress: Progress, state: State) -> tuple[int, State] | None:
         """After a token was appended: how many at the end, this one included, to draw again; None: none.

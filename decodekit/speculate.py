@@ -22,14 +22,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from decodekit.answer import Answer
+from decodekit.costs import MEMORY, Costs
 from decodekit.history import Sequence as Row
 from decodekit.model import Model
 from decodekit.processors import Step
 from decodekit.sampling import Sampler
 
 MOST = 8  # guesses in one call
-MEMORY = 0.15  # weight of the newest measurement in a running mean
-SURPRISE = 4.0  # times what was believed, the most that a measurement counts
 PIECE = 128  # tokens of a text that a draft model reads at one step
 PROBE = 32  # steps without a guess after which one is tried, since costs and texts change
 
@@ -127,42 +126,6 @@ class DraftModel:
         return logits
 
 
-class Costs:
-    """Seconds that calls of a model take, measured as they happen: running means by shape."""
-
-    def __init__(self) -> None:
-        self._chunk: dict[int, float] = {}  # tokens in one row
-        self._step: dict[int, float] = {}  # rows of one token
-
-    def saw_chunk(self, tokens: int, seconds: float) -> None:
-        self._chunk[tokens] = _moved(self.chunk(tokens), seconds)
-
-    def saw_step(self, rows: int, seconds: float) -> None:
-        self._step[rows] = _moved(self._step.get(rows, 0.0), seconds)
-
-    def chunk(self, tokens: int) -> float:
-        """Of one row. One not seen yet is thought as cheap as the next shorter one, to be tried; none is
-        thought dearer than a longer one.
-        """
-        shorter = [n for n in self._chunk if n <= tokens]
-        believed = self._chunk[max(shorter)] if shorter else self.step(1)
-        longer = (seconds for n, seconds in self._chunk.items() if n > tokens)
-        return min((seconds for seconds in (believed, *longer) if seconds), default=0.0)
-
-    def step(self, rows: int) -> float:
-        return self._step.get(rows) or self._step.get(1) or 0.0
-
-    def rate(self, rows: int) -> float:
-        """Tokens per second of `rows` rows that decode together."""
-        seconds = self.step(rows)
-        return rows / seconds if seconds else 0.0
-
-
-def _moved(believed: float, seconds: float) -> float:
-    """A running mean, which one slow call, as the first of a shape is, cannot move far."""
-    return believed + MEMORY * (min(seconds, SURPRISE * believed) - believed) if believed else seconds
-
-
 @dataclass
 class Statistics:
     """How speculation went.
@@ -188,12 +151,16 @@ class Pace:
         self._success = 0.7  # running share of guesses that were right, where the ones before were
         self._seconds = 0.0  # of one guess
         self._open: Sequence[int] = ()  # a guess that was made but not sent, checked against what comes
+        self._certain: Sequence[int] = ()  # of the guesses that were sent, those a strategy forced
         self._idle = 0
 
     def guesses(self, answer: Answer, rows: int, room: int) -> Sequence[int]:
         """What to check now, among `rows` rows and with `room` tokens to go; empty: not worth it."""
         most = min(MOST, room - 1)
         self._idle += 1
+        self._certain = self._forced(answer, most, rows)
+        if self._certain:
+            return self._certain
         if most < 1 or not (self._drafter.free or self._best(most, rows) or self._idle >= PROBE):
             return ()
         wanted = most if self._drafter.free else max(1, self._best(most, rows))
@@ -213,6 +180,15 @@ class Pace:
             self._idle = 0
         return guess[:count]
 
+    def _forced(self, answer: Answer, most: int, rows: int) -> Sequence[int]:
+        """What a strategy, such as a grammar, leaves no choice about, as far as checking it at once pays."""
+        try:
+            ids = answer.forced()[: max(0, most)]
+        except BaseException:  # what is wrong shows where a token is drawn
+            self.statistics.failed += 1
+            return ()
+        return ids[: self._best(len(ids), rows, success=1.0)]
+
     def expect(self, id: int) -> None:
         """Tell the token that came where nothing was sent."""
         if self._open:
@@ -224,7 +200,7 @@ class Pace:
         self.statistics.calls += 1
         self.statistics.guessed += guessed
         self.statistics.accepted += right
-        for i in range(min(right + 1, guessed)):
+        for i in range(0 if self._certain else min(right + 1, guessed)):
             self._learn(i < right)
 
     def to_json(self) -> dict[str, int]:
@@ -233,12 +209,16 @@ class Pace:
     def _learn(self, hit: bool) -> None:
         self._success += MEMORY * (hit - self._success)
 
-    def _best(self, most: int, rows: int) -> int:
-        """The number of guesses with the most tokens a second; 0 where a step with all gives more."""
+    def _best(self, most: int, rows: int, success: float | None = None) -> int:
+        """The number of guesses with the most tokens a second; 0 where a step with all gives more.
+
+        success  chance of a guess where the ones before were right; None: as it was so far
+        """
+        success = self._success if success is None else success
         best, rate = 0, self._costs.rate(rows)
         tokens, chance = 1.0, 1.0
         for count in range(1, most + 1):
-            chance *= self._success
+            chance *= success
             tokens += chance
             seconds = self._costs.chunk(count + 1) + (0 if self._drafter.free else count * self._seconds)
             if seconds and tokens / seconds > rate:

@@ -21,13 +21,14 @@ import decodekit
 from decodekit import LogitsProcessor, Stop, StoppingCriterion
 from decodekit.answer import Answer, Token
 from decodekit.batch import CHUNK, Batch
+from decodekit.costs import Costs
 from decodekit.errors import ContextError, EngineError, StrategyError
 from decodekit.prefix_cache import PrefixCache
 from decodekit.processors import Step
 from decodekit.request import Request
 from decodekit.sampling import Sampler
 from decodekit.slots import OneByOne
-from decodekit.speculate import Costs, Pace, PromptLookup
+from decodekit.speculate import Pace, PromptLookup
 from decodekit.strategies.greedy import Greedy
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.strategies.min_new_tokens import MinNewTokens

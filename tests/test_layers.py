@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
-    {"errors", "ops", "hookspecs", "meter", "memory", "strict_json"},
+    {"errors", "ops", "hookspecs", "meter", "memory", "strict_json", "costs"},
     {"parameters", "tokenizer", "history", "origin", "files", "protobuf", "json_lines"},
     {"progress"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},

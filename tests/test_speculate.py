@@ -21,13 +21,14 @@ from decodekit import LogitsProcessor, Stop, StoppingCriterion
 from decodekit.answer import Answer, Token
 from decodekit.batch import Batch
 from decodekit.bundle import open_bundle
+from decodekit.costs import Costs
 from decodekit.decoder import Decoder
 from decodekit.errors import BundleError, ParameterError, StrategyError
 from decodekit.generate import stream
 from decodekit.request import Request
 from decodekit.sampling import Sampler
 from decodekit.slots import OneByOne
-from decodekit.speculate import MOST, PIECE, PROBE, Costs, DraftModel, Pace, PromptLookup, Statistics
+from decodekit.speculate import MOST, PIECE, PROBE, DraftModel, Pace, PromptLookup, Statistics
 from decodekit.strategies.end_tokens import EndTokens
 from decodekit.strategies.greedy import Greedy
 from decodekit.strategies.max_new_tokens import MaxNewTokens
@@ -532,3 +533,44 @@ def test_a_draft_model_guesses_what_it_would_write(seed, prompt, data):
             write(answer, id)
         for id in data.draw(st.lists(st.integers(1, 256), min_size=1, max_size=4)):
             write(answer, id)
+
+
+# what a strategy leaves no choice about
+
+
+@dataclass(frozen=True)
+class Spelled(LogitsProcessor):
+    """From the third token on, ten given ids; after them anything."""
+
+    ids: tuple[int, ...] = tuple(range(70, 80))
+    knows: bool = True
+
+    def _left(self, row):
+        place = len(row.generated) - 3
+        return self.ids[place:] if place >= 0 else ()
+
+    def process(self, logits, step, state):
+        (left,) = map(self._left, step.rows)
+        return np.where(step.ids == left[0], logits, -np.inf).astype(logits.dtype) if left else logits
+
+    def forced(self, row, state):
+        if self.knows is None:
+            raise RuntimeError("lost")
+        return self._left(row) if self.knows else ()
+
+
+def test_forced_tokens_are_checked_at_once(decoder):
+    options = {"seed": 3, "max_new_tokens": 16}
+    plain = decoder.generate("aab", [Spelled()], **options)
+    found = decoder.generate("aab", [Spelled()], speculate="lookup", **options)
+    blind = decoder.generate("aab", [Spelled(knows=False)], speculate="lookup", **options)
+    assert found == plain and blind.ids == plain.ids
+    assert plain.ids[3:13] == Spelled.ids
+    assert found.speculation["accepted"] >= 8 > blind.speculation["accepted"]
+
+
+def test_a_strategy_that_cannot_tell_costs_a_guess_and_no_more(decoder):
+    options = {"seed": 3, "max_new_tokens": 16}
+    found = decoder.generate("aab", [Spelled(knows=None)], speculate="lookup", **options)
+    assert found.ids == decoder.generate("aab", [Spelled()], **options).ids
+    assert found.speculation["failed"] > 0
