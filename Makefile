@@ -48,7 +48,8 @@ clean:
 # Both take BENCH='--only stream-int4 --rounds 3' and the like.
 MODELS = build/bench
 SHAPES = smol loop midv bigv
-BENCH_MODELS = $(SHAPES:%=$(MODELS)/%/bundle) $(addprefix $(MODELS)/smol/,genai-fp32 genai-int4 gguf optimum)
+BENCH_MODELS = $(SHAPES:%=$(MODELS)/%/bundle) \
+  $(addprefix $(MODELS)/smol/,int4-32 int4-64 genai-fp32 genai-int4 gguf optimum)
 BENCH_PYTHON = .venv-bench/bin/python
 
 .venv-bench/ready: pyproject.toml export/pyproject.toml export/constraints.txt tests/benchmarks/peers.txt
@@ -83,6 +84,10 @@ $(MODELS)/%/checkpoint: tests/benchmarks/checkpoint.py | .venv-bench/ready
 $(MODELS)/%/bundle: $(MODELS)/%/checkpoint
 	rm -rf $@
 	.venv-bench/bin/decodekit export $< --out $@ --name $*
+
+$(MODELS)/smol/int4-%: $(MODELS)/smol/checkpoint
+	rm -rf $@
+	.venv-bench/bin/decodekit export $< --out $@ --name smol --quantize int4 --block $* --prompts 4
 
 $(MODELS)/%/gguf: $(MODELS)/%/checkpoint tests/benchmarks/gguf_file.py
 	rm -rf $@ $@.part

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from case import Case, Figure, Taken, Turn
 from checkpoint import SHAPES
 from parts import (
-    INT4,
     OWN,
+    OWN4,
     ROWS,
     median,
     ragged,
@@ -140,7 +140,7 @@ def vocabulary(tokens: int) -> Case:
 
 def deterministic(tokens: int) -> Case:
     turns = {}
-    for name, model in (("float32", OWN), ("4 bits", INT4)):
+    for name, model in (("float32", OWN), ("4 bits", OWN4)):
         turns[name] = rows("decodekit", model, ragged(ROWS), tokens)
         turns[f"{name}, deterministic"] = rows("decodekit", model, ragged(ROWS), tokens, deterministic=True)
     return Case(

@@ -10,7 +10,8 @@ from case import Figure, Taken, Turn
 from checkpoint import SHAPES
 from engines import Answer
 
-OWN, BUILT, INT4 = "smol/bundle", "smol/genai-fp32", "smol/genai-int4"
+OWN, BUILT = "smol/bundle", "smol/genai-fp32"
+OWN4, OWN4_64, BUILT4 = "smol/int4-32", "smol/int4-64", "smol/genai-int4"
 F32, Q4_0 = "smol/gguf/f32.gguf", "smol/gguf/q4_0.gguf"
 ROWS = 16
 BYTES = 256  # ids below are single bytes, which need not be text
