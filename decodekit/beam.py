@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from decodekit.answer import Token
-from decodekit.batch import CHUNK
 from decodekit.completion import Usage
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError
 from decodekit.ops import Array
+from decodekit.places import CHUNK
 from decodekit.preparation import Prepared
 from decodekit.record import Entry
 from decodekit.sampling import Sampler

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from decodekit.batch import CHUNK
 from decodekit.engine import Engine
 from decodekit.ops import Array
+from decodekit.places import CHUNK
 
 
 def read(engine: Engine, ids: Array, first: int = 0) -> Iterator[Array]:

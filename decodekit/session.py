@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from decodekit.answer import Token
-from decodekit.batch import CHUNK
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError, SessionBusyError
 from decodekit.ops import Array
 from decodekit.parameters import whole
+from decodekit.places import CHUNK
 from decodekit.preparation import Prepared
 from decodekit.sampling import Sampler
 from decodekit.steps import Steps

@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import decodekit
 from decodekit import LogitsProcessor, Stop, StoppingCriterion
 from decodekit.answer import Answer, Token
-from decodekit.batch import CHUNK, Batch
+from decodekit.batch import Batch
 from decodekit.costs import Costs
 from decodekit.errors import ContextError, EngineError, StrategyError
+from decodekit.places import CHUNK
 from decodekit.prefix_cache import PrefixCache
 from decodekit.processors import Step
 from decodekit.request import Request

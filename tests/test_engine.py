@@ -21,7 +21,6 @@ import pytest
 
 import decodekit
 from decodekit import LogitsProcessor, Stop, StoppingCriterion
-from decodekit.batch import CHUNK
 from decodekit.bundle import open_bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import (
@@ -35,6 +34,7 @@ from decodekit.errors import (
     QueueFullError,
     StrategyError,
 )
+from decodekit.places import CHUNK
 from decodekit.testing import TableModel
 from decodekit.tokenizer import Tokenizer
 

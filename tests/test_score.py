@@ -16,11 +16,11 @@ from tokenizers import processors as post
 
 import decodekit
 from decodekit import console
-from decodekit.batch import CHUNK
 from decodekit.bundle import Bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import ContextError, ParameterError, PromptError
 from decodekit.ops import log_softmax
+from decodekit.places import CHUNK
 from decodekit.score import Score, Sum, TokenScore, logprobs
 from decodekit.testing import TableModel
 from decodekit.tokenizer import Tokenizer

@@ -12,7 +12,6 @@ import pytest
 
 import decodekit
 from decodekit import LogitsProcessor
-from decodekit.batch import CHUNK
 from decodekit.bundle import Bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import (
@@ -25,6 +24,7 @@ from decodekit.errors import (
     StrategyError,
 )
 from decodekit.ops import keep, log_softmax
+from decodekit.places import CHUNK
 from decodekit.strategies.temperature import Temperature
 from decodekit.strategies.top_k import TopK
 from decodekit.strategies.top_p import TopP
