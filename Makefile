@@ -14,7 +14,7 @@ SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/co
 # What an application has: the runtime and plugins as wheels, no torch.
 .venv-runtime/ready: $(SOURCES)
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/pip $(PIP_INSTALL) '.[cpu,test]'
+	.venv-runtime/bin/pip $(PIP_INSTALL) '.[cpu,test]' $(addprefix ./,$(PLUGINS))
 	.venv-runtime/bin/pip $(PIP_INSTALL) --force-reinstall --no-deps . $(addprefix ./,$(PLUGINS))
 	touch $@
 
