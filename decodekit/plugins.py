@@ -25,6 +25,7 @@ BUILT_IN = (
     "top_k",
     "top_p",
     "min_p",
+    "typical",
     "penalties",
     "logit_bias",
     "min_new_tokens",

@@ -69,6 +69,7 @@ def test_built_ins_come_through_the_same_door(installed):
         "top_k",
         "top_p",
         "min_p",
+        "typical",
         "repetition_penalty",
         "frequency_penalty",
         "presence_penalty",

@@ -51,6 +51,36 @@ EXAMPLES = {  # of every strategy that is known; several, where one would not sh
     "min_new_tokens": ["min_new_tokens.n=9, min_new_tokens.ids=[0]"],
     "mirostat": ["mirostat.tau=2", "temperature=1.5, mirostat.tau=4, mirostat.eta=0.5"],
     "contrarian": ["contrarian=0.4"],
+    "epsilon": ["epsilon=0.02", "temperature=2, epsilon=0.003"],
+    "eta": ["eta=0.02"],
+    "top_a": ["top_a=0.3"],
+    "tail_free": ["tail_free=0.9"],
+    "top_n_sigma": ["temperature=2, top_n_sigma=1"],
+    "top_h": ["top_h=0.4", "temperature=2, top_h=0.9"],
+    "p_less": ["p_less"],
+    "p_less_norm": ["p_less_norm, temperature=2"],
+    "dynamic_temperature": ["dynamic_temperature.low=0.3, dynamic_temperature.high=2"],
+    "smoothing": ["smoothing.factor=0.2, smoothing.curve=2"],
+    "skew": ["skew=0.7", "skew=-1"],
+    "xtc": ["xtc.probability=0.5, xtc.threshold=0.05"],
+    "xtc_expected": ["xtc_expected.probability=0.5, xtc_expected.threshold=0.05"],
+    "adaptive_p": ["top_k=9, adaptive_p.target=0.3"],
+    "mirostat_v1": ["mirostat_v1.tau=2", "temperature=1.5, mirostat_v1.tau=4, mirostat_v1.eta=0.5"],
+    "no_repeat_ngram": ["no_repeat_ngram=3", "temperature=2, no_repeat_ngram=2"],
+    "encoder_repetition": ["encoder_repetition=2, temperature=0.8"],
+    "dry": ["dry.multiplier=2, dry.allowed_length=1", "temperature=0.5, dry=1"],
+    "sequence_bias": ['sequence_bias=[{"tokens": [98, 98], "bias": 4}, {"text": "a", "bias": -2}], greedy'],
+    "bad_words": ['bad_words=["ab", [70, 71]], temperature=0.8'],
+    "allowed_tokens": ["allowed_tokens=[65, 66, 67, 68, 98], temperature=2"],
+    "suppress_at_begin": ["suppress_at_begin=[65, 66, 98], greedy"],
+    "forced_prefix": ['forced_prefix="abcabcabc", temperature=1'],
+    "length_decay": ["length_decay.start=3, length_decay.factor=1.5, length_decay.ends=[0], temperature=1"],
+    "guidance": ["guidance.scale=1.5, guidance.prompt=bcd, greedy", "guidance=0.5, guidance.prompt=b"],
+    "choice": ['choice=["abcabc", "abdabd"], temperature=2'],
+    "regex": ["regex=(ab|cd)+"],
+    "json_schema": ['json_schema={"enum": ["abcdefgh", "abcdzzz"]}'],
+    "lark": ['lark="start: (\\"ab\\" | \\"cdefg\\")+"'],
+    "tool_call": ['tool_call=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]'],
     "typical": ["typical=0.6", "temperature=2, typical=0.95"],
     "banned_phrases": ["temperature=2, banned_phrases=" + json.dumps([*"ABCDEFGH"])],
 }
@@ -95,7 +125,7 @@ class Parrot(TableModel):
 
 def decoder_over(model, *, plugins=INSTALLED, **options):
     bundle = open_bundle(FIXTURES / "in_place")
-    return Decoder(model, Tokenizer(bundle.tokenizer), bundle, plugins, **options)
+    return Decoder(model, Tokenizer(bundle.tokenizer, bundle.stop_ids), bundle, plugins, **options)
 
 
 @pytest.fixture(scope="module")

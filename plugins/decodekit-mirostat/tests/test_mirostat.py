@@ -24,6 +24,12 @@ def test_drops_what_is_more_surprising_than_mu_but_never_the_best():
     assert np.isfinite(mirostat.process(LOGITS, step, np.float32([[0.0]]))).tolist() == [[True, False]]
 
 
+def test_a_surprise_of_exactly_mu_stays():
+    step, edge = Step.dense(histories([0]), 2), surprise(LOGITS)[:, 1:]
+    assert np.isfinite(Mirostat().process(LOGITS, step, edge)).all()
+    assert not np.isfinite(Mirostat().process(LOGITS, step, np.nextafter(edge, np.float32(0)))).all()
+
+
 def test_mu_falls_after_a_token_more_surprising_than_the_target():
     mirostat = Mirostat(tau=1.0, eta=0.5)
     mu = mirostat.accept(LOGITS, np.asarray([1]), mirostat.init(1))  # -log2(0.25) = 2 bits
