@@ -104,3 +104,9 @@ $(MODELS)/smol/genai-%: $(MODELS)/smol/checkpoint
 	$(BENCH_PYTHON) -m onnxruntime_genai.models.builder -i $< -o $@.part -p $* -e cpu -c $(MODELS)/cache \
 	  > $@.log 2>&1
 	mv $@.part $@
+
+# make test-browser   the pages in a headless Chromium; DECODEKIT_BROWSER names it where it is not `chromium`
+.PHONY: test-browser
+test-browser: .venv/ready
+	.venv/bin/pip $(PIP_INSTALL) -r tests/browser/requirements.txt
+	DECODEKIT_BROWSER=$(or $(DECODEKIT_BROWSER),chromium) .venv/bin/pytest tests/browser

@@ -15,6 +15,7 @@ from decodekit.commands.inspect import Inspect
 from decodekit.commands.plugins import ListPlugins
 from decodekit.commands.replay import Replay
 from decodekit.commands.score import Score
+from decodekit.commands.trace import Trace
 from decodekit.errors import DecodekitError, PluginWarning
 from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
 
@@ -62,6 +63,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
     own = {
         "generate": Generate(plugins),
         "compare": Compare(plugins),
+        "trace": Trace(plugins),
         "score": Score(plugins),
         "replay": Replay(plugins),
         "inspect": Inspect(),

@@ -40,6 +40,7 @@ from decodekit.session import Session
 from decodekit.settings import MAX_SAMPLES, Settings
 from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
+from decodekit.trace import Trace, trace
 
 
 class Decoder:
@@ -213,6 +214,14 @@ class Decoder:
         text, such as a begin token. Where it puts nothing, that token has no log-probability.
         """
         return self.scorer.score(self.scorer.passage(text, prompt), top=top, stride=stride)
+
+    def trace(self, prompt: Prompt, chain: Written = None, *, top: int = 20, **options: Any) -> Trace:
+        """The same answer, and what every strategy did at each step of it; options as for `session`.
+
+        top  candidates to list at each place, in [1, 1000]
+        """
+        prepared = self._preparer.prepare(prompt, chain, self._streamed(options))
+        return trace(prepared, prompt, self.engine, self, top=top)
 
     def again(self, record: Record) -> Prepared:
         """What a record asks for, with this model and these plugins; see `replay` and `verify`."""

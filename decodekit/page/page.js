@@ -1,0 +1,140 @@
+// The page: which token is selected, and what follows from it.
+
+function show(trace) {
+  const by = (id) => document.getElementById(id);
+  const answer = answerView(trace, (i) => select(i, { focus: true }));
+  const tokens = [...answer.children];
+  let selected = 0;
+  let figure = null;
+  let width = 0;
+
+  document.title = `Trace: ${oneLine(trace.text).slice(0, 60)}`;
+  by("summary").append(summaryView(trace));
+  by("prompt").append(promptView(trace));
+  by("answer").append(answer);
+  by("measure").append(...measureView(shadeBy));
+  by("table").append(tableView(trace, (i) => select(i, { focus: true })));
+  by("recipe").append(...recipeView(trace, say));
+  by("origin").append(originView(trace));
+
+  function shadeBy(measure) {
+    shade(tokens, trace, measure);
+    by("legend").replaceChildren(...legendView(measure));
+  }
+
+  function select(i, { focus = false } = {}) {
+    choose(tokens[selected], false);
+    choose(tokens[i], true);
+    selected = i;
+    by("step").replaceChildren(...stepView(trace, i, goOn));
+    if (figure) mark(figure, trace, width, i);
+    if (location.protocol !== "about:") history.replaceState(null, "", `#token=${i + 1}`);
+    if (focus) tokens[i].focus();
+    tokens[i].scrollIntoView({ block: "nearest" });
+  }
+
+  /** From a button of the panel: the button that replaces it has the focus, and the step is said. */
+  function goOn(i) {
+    const which = [...document.querySelectorAll(".buttons button")].indexOf(document.activeElement);
+    select(i);
+    document.querySelectorAll(".buttons button")[which]?.focus();
+    say(stepTitle(i));
+  }
+
+  const stepTitle = (i) => {
+    const step = trace.steps[i];
+    return `Token ${i + 1} of ${tokens.length}: ${oneLine(trace.tokens[step.id])}. ${stepWords(trace, step)}`;
+  };
+  function say(words) {
+    by("status").textContent = words;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const inAnswer = answer.contains(event.target);
+    const to = {
+      ArrowLeft: selected - 1,
+      ArrowRight: selected + 1,
+      ...(inAnswer ? { Home: 0, End: tokens.length - 1 } : {}),
+    }[event.key];
+    if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+    if (event.target.closest("input, pre, .scroll, summary")) return;
+    event.preventDefault();
+    if (!tokens[to]) return;
+    if (inAnswer) select(to, { focus: true });
+    else goOn(to);
+  });
+
+  new ResizeObserver(([{ contentRect }]) => {
+    if (Math.floor(contentRect.width) === width) return;
+    width = Math.floor(contentRect.width);
+    figure = plotView(trace, width, (i) => select(i, { focus: true }));
+    by("plot").replaceChildren(figure);
+    mark(figure, trace, width, selected);
+    tokens[selected].scrollIntoView({ block: "nearest" });
+  }).observe(by("plot"));
+
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    closed.forEach((part) => (part.open = true));
+  });
+  addEventListener("afterprint", () => closed.forEach((part) => (part.open = false)));
+
+  shadeBy(MEASURES[0]);
+  const asked = Number(/^#token=(\d+)$/.exec(location.hash)?.[1] ?? 1) - 1;
+  select(tokens[asked] ? asked : 0);
+}
+
+/** Mark a token of the list box as the selected one, or not. */
+function choose(token, isSelected) {
+  token.setAttribute("aria-selected", `${isSelected}`);
+  token.tabIndex = isSelected ? 0 : -1;
+}
+
+/** The calls that give the answer again, to be copied; `say(words)` tells that they were. */
+function recipeView(trace, say) {
+  const { python, command } = trace.recipe;
+  if (python === null) {
+    const why = "it holds a strategy that is registered under no name, or one that comes twice";
+    return [element("p", {}, `This chain cannot be written down: ${why}.`)];
+  }
+  const none = element("p", {}, "The command line takes one text as a prompt, and no sample number.");
+  return [
+    element("h3", {}, "Python"),
+    codeView(python, say),
+    element("h3", {}, "Command line"),
+    command === null ? none : codeView(command, say),
+  ];
+}
+
+function codeView(code, say) {
+  const text = element("pre", { tabindex: "0" }, code);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(code);
+      say("Copied.");
+    } catch {
+      getSelection().selectAllChildren(text);
+      say("Selected; copy it with the keys of your system.");
+    }
+  };
+  return element(
+    "div",
+    { class: "code" },
+    text,
+    element("button", { type: "button", onclick: copy }, "Copy"),
+  );
+}
+
+function originView(trace) {
+  return facts([
+    ["bundle", `${seen(trace.bundle)}, sha256 ${trace.bundle_sha256}`],
+    ...Object.entries(trace.made_by),
+    ["vocabulary", count(trace.vocabulary)],
+    ["chain", trace.chain.map((entry) => `${written(entry)} (${entry.from})`).join(", ")],
+    ["criteria", trace.criteria.map((entry) => `${written(entry)} (${entry.from})`).join(", ")],
+    ["format", trace.format],
+  ]);
+}
+
+show(JSON.parse(document.getElementById("trace").textContent));
