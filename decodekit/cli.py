@@ -12,12 +12,13 @@ from decodekit.commands.compare import Compare
 from decodekit.commands.doctor import Doctor
 from decodekit.commands.generate import Generate
 from decodekit.commands.inspect import Inspect
-from decodekit.commands.plugins import ListPlugins
+from decodekit.commands.plugins import PluginsCommand
 from decodekit.commands.replay import Replay
 from decodekit.commands.score import Score
 from decodekit.commands.trace import Trace
 from decodekit.errors import DecodekitError, PluginWarning
-from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
+from decodekit.plugin_choice import allowed
+from decodekit.plugins import Plugins, load_plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PluginWarning)
-            plugins = load_plugins(allowed_by_environment())
+            plugins = load_plugins(allowed())
         for warning in caught:
             console.show_note(f"warning: {warning.message}; `decodekit plugins list` shows all")
         args = _parser(plugins).parse_args(argv)
@@ -67,7 +68,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
         "score": Score(plugins),
         "replay": Replay(plugins),
         "inspect": Inspect(),
-        "plugins": ListPlugins(plugins),
+        "plugins": PluginsCommand(plugins),
         "doctor": Doctor(plugins),
     }
     added = {name: factory() for name, (factory, _) in plugins.commands.entries.items()}

@@ -17,6 +17,7 @@ from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
 from decodekit.score import Sum
+from decodekit.testing.examination import Finding
 from decodekit.verdict import Verdict
 
 _out = Console(highlight=False)
@@ -75,6 +76,18 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
         table.add_row(f"[dim]{escape(name)}[/dim]", escape(str(value)))
     _out.print(f"[bold]{escape(title)}[/bold]")
     _out.print(table)
+
+
+def show_examination(name: str, origin: str, found: Iterable[Finding], costs: Mapping[int, float]) -> None:
+    """The laws of a strategy, kept or broken, and what a call costs."""
+    table = Table(title=f"{name}, {origin}", title_justify="left", box=None, show_header=False)
+    for finding in found:
+        mark = "[green]holds[/green]" if finding.holds else "[red]broken[/red]"
+        table.add_row(mark, escape(finding.law), escape(finding.why))
+    _out.print(table)
+    if costs:
+        each = ", ".join(f"{us:,.0f} us at {vocabulary:,}" for vocabulary, us in costs.items())
+        _out.print(f"a call for one row: {each} tokens")
 
 
 def show_verdict(place: str, verdict: Verdict) -> None:

@@ -28,7 +28,7 @@ class Report:
 
 def examine(plugins: Plugins) -> Report:
     """Look at versions, providers, telemetry and plugins."""
-    problems = [f"plugin {p.distribution} is {p.state}" for p in plugins.installed if p.state != "ok"]
+    problems = [f"plugin {p.distribution} is {p.state}" for p in plugins.broken]
     wheels = [name for name in RUNTIMES if _version(name)]
     if len(wheels) == 2:
         problems.append(
@@ -51,7 +51,8 @@ def examine(plugins: Plugins) -> Report:
     facts["onnxruntime telemetry"] = (
         "off" if disabled else "on, because ORT_DISABLE_TELEMETRY is set to something else"
     )
-    facts["plugins"] = ", ".join(p.distribution for p in plugins.installed) or "none"
+    loaded = [p.distribution for p in plugins.installed if p.state == "ok"]
+    facts["plugins"] = ", ".join(loaded) or "none"
     return Report(facts, problems)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import BundleError
-from decodekit.plugins import Plugins, allowed_by_environment, load_plugins
+from decodekit.plugin_choice import allowed
+from decodekit.plugins import Plugins, load_plugins
 from decodekit.tokenizer import Tokenizer
 
 
@@ -42,7 +43,7 @@ def load(
                 "a draft model needs the same tokenizer"
             )
         guesser = load_model(draft_bundle, device=device, threads=threads)
-    plugins = plugins or load_plugins(allowed_by_environment())
+    plugins = plugins or load_plugins(allowed())
     return Decoder(model, tokenizer, bundle, plugins, draft=guesser, **engine)
 
 

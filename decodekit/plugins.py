@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import os
 import warnings
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import pluggy
 
 from decodekit import hookspecs
 from decodekit.errors import ParameterError, PluginError, PluginWarning, UnknownNameError
+from decodekit.plugin_choice import ALLOWED
 
 GROUP = "decodekit"
-ALLOWED = "DECODEKIT_PLUGINS"  # comma list of entry point names; empty: none; unset: all
 BUILT_IN = (
     "greedy",
     "temperature",
@@ -50,7 +49,7 @@ class Plugin:
 
     name: str
     distribution: str  # "decodekit-mirostat 0.1.0"
-    state: str  # "ok", or "broken: " and why
+    state: str  # "ok", "disabled", or "broken: " and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Registry:
 
     def parameters(self, name: str) -> str:
         """The options of a strategy, as a call would spell them."""
-        parameters = _signature(self._find(name)[0]).parameters.values()
+        parameters = signature(self._find(name)[0]).parameters.values()
         plain = [p.replace(annotation=_plain(p.annotation)) for p in parameters]
         return ", ".join(str(p).replace("'", "") for p in plain)
 
@@ -110,6 +109,11 @@ class Plugins:
     commands: Registry
     installed: tuple[Plugin, ...]
 
+    @property
+    def broken(self) -> tuple[Plugin, ...]:
+        """Those that could not be loaded."""
+        return tuple(plugin for plugin in self.installed if plugin.state.startswith("broken"))
+
 
 def load_plugins(only: Container[str] | None = None) -> Plugins:
     """The built-in strategies and those of every installed plugin, or of `only` the named ones.
@@ -121,17 +125,19 @@ def load_plugins(only: Container[str] | None = None) -> Plugins:
     loaded = [(own, _offers(importlib.import_module(f"decodekit.strategies.{name}"))) for name in BUILT_IN]
     installed = [
         _load(entry_point)
-        for entry_point in metadata.entry_points(group=GROUP)
         if only is None or entry_point.name in only
+        else (_plugin(entry_point, "disabled"), [])
+        for entry_point in metadata.entry_points(group=GROUP)
     ]
-    broken = tuple(plugin for plugin, _ in installed if plugin.state != "ok")
+    broken = tuple(plugin for plugin, _ in installed if plugin.state.startswith("broken"))
     for plugin in broken:
         warnings.warn(f"{plugin.distribution} is {plugin.state}", PluginWarning, stacklevel=2)
     processors, criteria, commands = (_registry(kind, loaded + installed, broken) for kind in HOOKS)
     return Plugins(processors, criteria, commands, tuple(plugin for plugin, _ in installed))
 
 
-def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+def signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Of a factory, with annotations as objects where they can be."""
     try:
         return inspect.signature(factory, eval_str=True)
     except NameError:  # an annotation that holds for type checkers only
@@ -143,20 +149,17 @@ def _plain(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def allowed_by_environment() -> Container[str] | None:
-    """What DECODEKIT_PLUGINS allows: None where it is not set."""
-    names = os.environ.get(ALLOWED)
-    return None if names is None else {n.strip() for n in names.split(",") if n.strip()}
-
-
 def _load(entry_point: metadata.EntryPoint) -> tuple[Plugin, list[Offer]]:
-    dist = entry_point.dist
-    origin = f"{dist.name} {dist.version}" if dist else entry_point.value
     try:
         offers = _offers(entry_point.load())
     except (Exception, SystemExit) as exc:  # one broken plugin must not take the others down
-        return Plugin(entry_point.name, origin, f"broken: {type(exc).__name__}: {exc}"), []
-    return Plugin(entry_point.name, origin, "ok"), offers
+        return _plugin(entry_point, f"broken: {type(exc).__name__}: {exc}"), []
+    return _plugin(entry_point, "ok"), offers
+
+
+def _plugin(entry_point: metadata.EntryPoint, state: str) -> Plugin:
+    dist = entry_point.dist
+    return Plugin(entry_point.name, f"{dist.name} {dist.version}" if dist else entry_point.value, state)
 
 
 def _offers(module: Any) -> list[Offer]:

@@ -5,7 +5,7 @@ import pytest
 
 from decodekit import LogitsProcessor, hookimpl, load_plugins
 from decodekit.errors import ParameterError, PluginError, PluginWarning, UnknownNameError
-from decodekit.plugins import allowed_by_environment
+from decodekit.plugin_choice import allowed
 
 
 class FakeEntryPoint:
@@ -167,13 +167,13 @@ def test_what_cannot_be_a_strategy_is_refused(installed, name, factory):
 def test_only_the_named_plugins_are_loaded(installed, monkeypatch):
     installed(FakeEntryPoint("mine", module(mine=Mine)), FakeEntryPoint("broken", ImportError("x")))
     assert "mine" in load_plugins(only={"mine"}).logits_processors.entries
-    assert load_plugins(only=()).installed == ()
+    assert [p.state for p in load_plugins(only=()).installed] == ["disabled", "disabled"]
     monkeypatch.setenv("DECODEKIT_PLUGINS", "")
-    assert allowed_by_environment() == set()
+    assert allowed() == set()
     monkeypatch.setenv("DECODEKIT_PLUGINS", "mine, other")
-    assert allowed_by_environment() == {"mine", "other"}
+    assert allowed() == {"mine", "other"}
     monkeypatch.delenv("DECODEKIT_PLUGINS")
-    assert allowed_by_environment() is None
+    assert allowed() is None
 
 
 def test_an_unknown_name_suggests_the_nearest(plugins):

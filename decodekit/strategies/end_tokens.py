@@ -13,7 +13,15 @@ from decodekit.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class EndTokens(StoppingCriterion):
-    """Stop when the newest token is one of `ids`; its text is no part of the answer."""
+    """Stop when the newest token is one of `ids`; its text is no part of the answer.
+
+    formula   the newest id is one of `ids`
+    boundary  ids of the prompt do not count
+    ties      none
+    history   the newest id
+    neutral   ids = []
+    source    OpenAI API, "stop"; vLLM, `stop_token_ids`
+    """
 
     ids: Collection[int]
 

@@ -10,7 +10,15 @@ from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 @dataclass(frozen=True)
 class MaxNewTokens(StoppingCriterion):
-    """Stop after n >= 1 generated tokens; the prompt does not count."""
+    """Stop after n generated tokens; the prompt does not count.
+
+    formula   n or more tokens were generated
+    boundary  the n-th is the last
+    ties      another criterion that is listed before it and stops at the same token gives the reason
+    history   the length of the answer
+    neutral   none
+    source    OpenAI API, "max_tokens"
+    """
 
     n: Annotated[int, Whole("[1, inf)", "generated tokens")]
 

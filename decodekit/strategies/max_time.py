@@ -10,7 +10,15 @@ from decodekit.stopping import Progress, Stop, StoppingCriterion
 
 @dataclass(frozen=True)
 class MaxTime(StoppingCriterion):
-    """Stop at the first token after `seconds` > 0, counted from the start of the request."""
+    """Stop at the first token after `seconds`, counted from the start of the request.
+
+    formula   elapsed >= seconds
+    boundary  the token at which the time is over is kept; a request that still waits ends without one
+    ties      none
+    history   the clock
+    neutral   none
+    source    transformers, `MaxTimeCriteria`; llama.cpp, `t_max_predict_ms`
+    """
 
     seconds: Annotated[float, Real("(0, inf)", "seconds from the start of the request")]
 

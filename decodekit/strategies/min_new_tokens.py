@@ -17,7 +17,15 @@ from decodekit.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class MinNewTokens(LogitsProcessor):
-    """Remove the candidates `ids` until n >= 0 tokens were generated; 0 is neutral."""
+    """Remove the candidates `ids` until n tokens were generated; 0 is neutral.
+
+    formula   l[v] = -inf for v in `ids` while fewer than n tokens were generated
+    boundary  the token after the n-th may be any
+    ties      none
+    history   the length of the answer
+    neutral   n = 0, or ids = []
+    source    transformers, `MinNewTokensLengthLogitsProcessor`; vLLM, `min_tokens`
+    """
 
     n: Annotated[int, Whole("[0, inf)", "generated tokens", neutral=0)]
     ids: Collection[int]

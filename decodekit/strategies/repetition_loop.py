@@ -15,6 +15,13 @@ class RepetitionLoop(StoppingCriterion):
     """Stop, with reason "repetition", once the end of the answer is `times` copies of one block.
 
     The answer is searched, not the prompt. Text that was generated is kept.
+
+    formula   the last max(times * q, least) generated ids have period q, for a q of at most `period`
+    boundary  exactly `times` copies are enough
+    ties      of several periods the shortest
+    history   the answer's ids
+    neutral   none
+    source    vLLM, `repetition_detection`; exllamav3, `LoopDetector`
     """
 
     period: Annotated[int, Whole("[1, 4096]", "longest block, tokens")] = 64

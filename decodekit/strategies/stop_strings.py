@@ -22,6 +22,13 @@ class StopStrings(StoppingCriterion):
     The text is searched, not the tokens: a stop string may begin inside one token and end
     inside another, and where tokens begin makes no difference. Of several the one that is
     complete first counts; of those that end together the longest.
+
+    formula   the earliest end of a string in the answer's text, behind the first `after` tokens
+    boundary  text of the prompt does not count; of characters that are written in two ways each is its own
+    ties      of strings that end together the longest
+    history   the answer's text
+    neutral   none
+    source    OpenAI API, "stop"
     """
 
     strings: Sequence[str]

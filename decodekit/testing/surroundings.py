@@ -1,0 +1,31 @@
+"""What a strategy must leave alone: the global state of the process, as a value to compare."""
+
+from __future__ import annotations
+
+import locale
+import os
+import random
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+
+
+def surroundings() -> dict[str, Any]:
+    """By name: random states, floating-point errors, folder, environment, locale, threads, signals."""
+    return {
+        "NumPy's global random state": repr(np.random.get_state()),
+        "Python's global random state": random.getstate(),
+        "NumPy's handling of floating-point errors": np.geterr(),
+        "the working folder": os.getcwd(),
+        "the environment": dict(os.environ),
+        "the locale": locale.setlocale(locale.LC_ALL),
+        "the threads": frozenset(thread.ident for thread in threading.enumerate()),
+        "the handler of interrupts": signal.getsignal(signal.SIGINT),
+    }
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is not as it was."""
+    return [name for name in before if before[name] != after[name]]
