@@ -41,12 +41,15 @@ def test_the_python_of_the_first_result_runs(capsys):
 
 
 @pytest.mark.parametrize("command", commands("First result"), ids=lambda words: " ".join(words[:3]))
-def test_the_commands_of_the_first_result_run(command, capsys):
+def test_the_commands_of_the_first_result_run(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if command[0] == "pip":
         assert command[1:] == ["install", "decodekit[cpu]"]
         return
     assert cli.main(command[1:]) == 0
-    assert capsys.readouterr().out.strip()
+    written = [command[i + 1] for i, word in enumerate(command) if word == "--out"]
+    assert all(Path(name).stat().st_size > 10_000 for name in written)
+    assert written or capsys.readouterr().out.strip()
 
 
 def test_the_plugin_section_followed_to_the_letter_gives_a_working_strategy(tmp_path):
