@@ -130,7 +130,7 @@ class Decoder:
         """`generate` without blocking the event loop. Cancelling the task ends its requests."""
         import asyncio  # 7 MB that only a program with an event loop needs
 
-        prepared, one = self._prepare(prompt, chain, n, options)
+        prepared, one = await asyncio.to_thread(self._prepare, prompt, chain, n, options)
         if prepared[0].settings.prompt_logprobs is not None:
             prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
         with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
