@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodekit import record
+from decodekit.commands.asking import add_chain, add_machine, read_prompt, settings
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
@@ -32,31 +32,7 @@ class Generate(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", help="a bundle's folder, or the name of an embedded model")
         parser.add_argument("prompt", nargs="+", help="one or more prompts; - reads one from standard input")
-        parser.add_argument(
-            "-p",
-            "--process",
-            action="append",
-            metavar="NAME[.PARAMETER]=VALUE",
-            help="a strategy; repeat for a chain",
-        )
-        parser.add_argument(
-            "-c",
-            "--criterion",
-            action="append",
-            metavar="NAME[.PARAMETER]=VALUE",
-            help="a stopping criterion",
-        )
-        parser.add_argument("--max-new-tokens", type=int, metavar="N")
-        parser.add_argument(
-            "--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many"
-        )
-        parser.add_argument("--ignore-eos", action="store_true", help="go on at the model's end tokens")
-        parser.add_argument("--max-time", type=float, metavar="SECONDS")
-        parser.add_argument(
-            "--stop", action="append", default=[], metavar="TEXT", help="end before this text"
-        )
-        parser.add_argument("--stop-token-id", action="append", default=[], type=int, metavar="ID")
-        parser.add_argument("--seed", type=int)
+        add_chain(parser)
         parser.add_argument("-n", type=int, help="answers per prompt")
         parser.add_argument("--logprobs", type=int, metavar="K", help="show each token's K best alternatives")
         parser.add_argument(
@@ -70,8 +46,7 @@ class Generate(Command):
         parser.add_argument(
             "--length-penalty", type=float, metavar="X", help="of beam search, default 1; 0: none"
         )
-        parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-        parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+        add_machine(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object a line and answer")
         parser.add_argument(
             "--record", metavar="FILE", help="append a line for each answer, for `decodekit replay`"
@@ -84,30 +59,24 @@ class Generate(Command):
         decoder = load(
             args.model, device=args.device, threads=args.threads, draft=args.draft, plugins=self.plugins
         )
-        prompts = [sys.stdin.read().rstrip("\n") if p == "-" else p for p in args.prompt]
+        prompts = [read_prompt(prompt) for prompt in args.prompt]
         if args.beams is not None or args.length_penalty is not None:
             for beam in _beams(decoder, prompts, args):
                 print(json.dumps(beam.to_json(), ensure_ascii=False) if args.json else beam.text, flush=True)
             return 0
         options: dict[str, Any] = {
-            "max_new_tokens": args.max_new_tokens,
-            "min_new_tokens": args.min_new_tokens,
-            "ignore_eos": args.ignore_eos,
-            "max_time": args.max_time,
-            "stop": args.stop,
-            "stop_token_ids": args.stop_token_id,
-            "criteria": args.criterion,
+            **settings(args),
             "logprobs": args.logprobs,
             "logprobs_at": args.logprobs_at or "raw",
             "speculate": args.speculate,
         }
         if args.json or args.n is not None:
-            for c in decoder.generate(prompts, args.process, seed=args.seed, n=args.n or 1, **options):
+            for c in decoder.generate(prompts, args.process, n=args.n or 1, **options):
                 print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text, flush=True)
                 _keep(c, args)
             return 0
         for prompt in prompts:
-            pieces = decoder.stream(prompt, args.process, seed=args.seed, **options)
+            pieces = decoder.stream(prompt, args.process, **options)
             for piece in pieces:
                 print(piece, end="", flush=True)
             print()

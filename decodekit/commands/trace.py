@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from decodekit.commands.asking import add_chain, add_machine, read_prompt, settings
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
 
@@ -26,37 +26,12 @@ class Trace(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", help="a bundle's folder, or the name of an embedded model")
         parser.add_argument("prompt", help="- reads it from standard input")
-        parser.add_argument(
-            "-p",
-            "--process",
-            action="append",
-            metavar="NAME[.PARAMETER]=VALUE",
-            help="a strategy; repeat for a chain",
-        )
-        parser.add_argument(
-            "-c",
-            "--criterion",
-            action="append",
-            metavar="NAME[.PARAMETER]=VALUE",
-            help="a stopping criterion",
-        )
-        parser.add_argument("--max-new-tokens", type=int, metavar="N")
-        parser.add_argument(
-            "--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many"
-        )
-        parser.add_argument("--ignore-eos", action="store_true", help="go on at the model's end tokens")
-        parser.add_argument("--max-time", type=float, metavar="SECONDS")
-        parser.add_argument(
-            "--stop", action="append", default=[], metavar="TEXT", help="end before this text"
-        )
-        parser.add_argument("--stop-token-id", action="append", default=[], type=int, metavar="ID")
-        parser.add_argument("--seed", type=int)
+        add_chain(parser)
         parser.add_argument("--sample", type=int, default=0, help="which answer of that seed, from 0")
         parser.add_argument(
             "--top", type=int, default=20, metavar="K", help="candidates to list at each place"
         )
-        parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-        parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+        add_machine(parser)
         parser.add_argument("--out", metavar="FILE", help="write a page (.html) or data (.json)")
         parser.add_argument("--json", action="store_true", help="the data on standard output")
 
@@ -68,20 +43,8 @@ class Trace(Command):
         if args.out is not None:
             saving_to(args.out)
         decoder = load(args.model, device=args.device, threads=args.threads, plugins=self.plugins)
-        prompt = sys.stdin.read().rstrip("\n") if args.prompt == "-" else args.prompt
         trace = decoder.trace(
-            prompt,
-            args.process,
-            top=args.top,
-            seed=args.seed,
-            sample=args.sample,
-            max_new_tokens=args.max_new_tokens,
-            min_new_tokens=args.min_new_tokens,
-            ignore_eos=args.ignore_eos,
-            max_time=args.max_time,
-            stop=args.stop,
-            stop_token_ids=args.stop_token_id,
-            criteria=args.criterion,
+            read_prompt(args.prompt), args.process, top=args.top, sample=args.sample, **settings(args)
         )
         if args.out is not None:
             size = trace.save(args.out)

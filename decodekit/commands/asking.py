@@ -1,0 +1,48 @@
+"""What the commands that decode a prompt have in common: arguments for the chain and for the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_chain(parser: argparse.ArgumentParser) -> None:
+    """Strategies, criteria and limits, as `Settings` has them."""
+    for letter, word, what in (
+        ("-p", "--process", "a strategy; repeat for a chain"),
+        ("-c", "--criterion", "a stopping criterion"),
+    ):
+        parser.add_argument(letter, word, action="append", metavar="NAME[.PARAMETER]=VALUE", help=what)
+    parser.add_argument("--max-new-tokens", type=int, metavar="N")
+    parser.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many")
+    parser.add_argument("--ignore-eos", action="store_true", help="go on at the model's end tokens")
+    parser.add_argument("--max-time", type=float, metavar="SECONDS")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    parser.add_argument("--stop-token-id", action="append", default=[], type=int, metavar="ID")
+    parser.add_argument("--seed", type=int)
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Where the model runs."""
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_chain` was given, but for the chain, as options of `Decoder.generate`."""
+    return {
+        "max_new_tokens": args.max_new_tokens,
+        "min_new_tokens": args.min_new_tokens,
+        "ignore_eos": args.ignore_eos,
+        "max_time": args.max_time,
+        "stop": args.stop,
+        "stop_token_ids": args.stop_token_id,
+        "criteria": args.criterion,
+        "seed": args.seed,
+    }
+
+
+def read_prompt(text: str) -> str:
+    """A prompt from the command line; - stands for standard input."""
+    return sys.stdin.read().rstrip("\n") if text == "-" else text
