@@ -81,6 +81,8 @@ EXAMPLES = {  # of every strategy that is known; several, where one would not sh
     "json_schema": ['json_schema={"enum": ["abcdefgh", "abcdzzz"]}'],
     "lark": ['lark="start: (\\"ab\\" | \\"cdefg\\")+"'],
     "tool_call": ['tool_call=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]'],
+    "kgw": ["kgw=15485863", "temperature=2, kgw=1, greedy"],
+    "gumbel_watermark": ["temperature=2, gumbel_watermark=42"],
     "typical": ["typical=0.6", "temperature=2, typical=0.95"],
     "banned_phrases": ["temperature=2, banned_phrases=" + json.dumps([*"ABCDEFGH"])],
 }
