@@ -44,6 +44,22 @@ class Step:
         """A step whose columns are the whole vocabulary in order."""
         return Step(rows, _all_ids(len(rows), vocabulary), companion)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the columns are the whole vocabulary in order, as `dense` makes them."""
+        batch, width = self.ids.shape
+        return bool(self.ids[0, -1] == width - 1) and self.ids is _all_ids(batch, width)
+
+    def columns(self, row: int, ids: Array) -> Array:
+        """The columns of a row that hold `ids`, int [M], >= 0, in their order; those gone have none."""
+        if self.whole:
+            return ids[ids < self.ids.shape[-1]]
+        here = self.ids[row]
+        place = np.full(int(here.max()) + 1, -1)
+        place[here[::-1]] = np.arange(len(here))[::-1]  # of columns that repeat an id the first counts
+        found = place[ids[ids < len(place)]]
+        return found[found >= 0]
+
     def counts(self) -> Array:
         """How often each candidate occurs in prompt and generated ids, int [B, N]."""
         return self._counts([row.ids for row in self.rows])
@@ -53,13 +69,10 @@ class Step:
         return self._counts([row.generated for row in self.rows])
 
     def _counts(self, histories: list[Array]) -> Array:
-        size = int(self.ids.max()) + 1
-        return np.stack(
-            [
-                np.bincount(h[h < size], minlength=size)[ids]
-                for h, ids in zip(histories, self.ids, strict=True)
-            ]
-        )
+        counts = np.zeros(self.ids.shape, np.int64)
+        for row, history in enumerate(histories):
+            np.add.at(counts[row], self.columns(row, history), 1)
+        return counts
 
 
 class LogitsProcessor:

@@ -194,16 +194,17 @@ def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
 def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     """The same distribution over fewer columns; nothing a processor may observe changes."""
     alive = logits != -np.inf
-    counts = np.count_nonzero(alive, axis=-1)
-    width = max(1, int(counts.max()))
+    counts = [int(np.count_nonzero(row)) for row in alive]
+    width = max(1, *counts)
     if width * 4 > logits.shape[-1]:
         return logits, step  # not worth the copy
-    columns = np.zeros((len(logits), width), np.int64)
+    kept = np.full((len(logits), width), -np.inf, logits.dtype)
+    ids = np.broadcast_to(step.ids[:, :1], kept.shape).copy()
     for row, count in enumerate(counts):
-        columns[row, :count] = np.flatnonzero(alive[row])  # in column order: ties break alike
-    kept = np.take_along_axis(logits, columns, axis=-1)
-    kept[np.arange(width) >= counts[:, None]] = -np.inf
-    return kept, replace(step, ids=np.take_along_axis(step.ids, columns, axis=-1))
+        columns = np.flatnonzero(alive[row])  # in column order: ties break alike
+        kept[row, :count] = logits[row, columns]
+        ids[row, :count] = step.ids[row, columns]
+    return kept, replace(step, ids=ids)
 
 
 def _init(processor: LogitsProcessor, batch: int) -> State:

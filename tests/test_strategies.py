@@ -154,7 +154,7 @@ def test_logit_bias_names_ids():
         (lambda: TopK(1.5), "top_k: k must be a whole number"),
         (lambda: TopK(-2), r"top_k: k must be in \[-1, inf\), got -2; 0 or -1 keeps everything"),
         (lambda: MinP(1.05), r"min_p: p must be in \[0, 1\], got 1.05"),
-        (lambda: RepetitionPenalty(0), r"repetition_penalty: theta must be in \(0, 1e6\], got 0"),
+        (lambda: RepetitionPenalty(0), r"repetition_penalty: theta must be in \[1e-6, 1e6\], got 0"),
         (lambda: FrequencyPenalty(float("nan")), "frequency_penalty: f must be in"),
         (lambda: LogitBias({"abc": 1}), "logit_bias: bias must map token ids to numbers"),
         (lambda: LogitBias({1: float("inf")}), r"logit_bias: bias\[1\] must be in \[-100, 100\], got inf"),

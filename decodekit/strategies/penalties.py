@@ -5,12 +5,15 @@ Repetition: Keskar et al., "CTRL", 2019, section 4.1, arXiv:1909.05858.
 Frequency and presence: the OpenAI API, "Advanced usage".
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, array_namespace
-from decodekit.parameters import Real
+from decodekit.parameters import Real, Whole
 from decodekit.processors import LogitsProcessor, State, Step
 
 
@@ -42,34 +45,101 @@ def presence_penalty(logits: Array, counts: Array, f: float | Array) -> Array:
     return logits - f * xp.astype(counts > 0, logits.dtype)
 
 
+def penalize_seen(
+    penalty: Callable[[Array, Array, float], Array],
+    logits: Array,
+    step: Step,
+    histories: Iterable[Array],
+    strength: float,
+    count: Callable[[Array, Array], Array],
+) -> Array:
+    """What `penalty` gives for logits [B, N] where `count` tells how often ids are in a row's history.
+
+    A penalty leaves what was not seen as it is, so it is given what was seen, and nothing else.
+    """
+    penalized = logits.copy()
+    for row, history in enumerate(histories):
+        columns = step.columns(row, history)
+        counts = count(step.ids[row].take(columns), history)
+        penalized[row][columns] = penalty(logits[row].take(columns), counts, strength)
+    return penalized
+
+
+def once(ids: Array, history: Array) -> Array:
+    """1 for each id, however often it is in the history."""
+    return np.ones_like(ids)
+
+
+def times(ids: Array, history: Array) -> Array:
+    """How often each id, all of which are in the history, is there."""
+    return np.bincount(history)[ids]
+
+
 @dataclass(frozen=True)
 class RepetitionPenalty(LogitsProcessor):
-    """Make tokens of prompt and answer less likely by a factor theta in (0, inf); 1 is neutral."""
+    """Make tokens of prompt and answer less likely by a factor theta in [1e-6, 1e6]; 1 is neutral.
 
-    theta: Annotated[float, Real("(0, 1e6]", "factor; above 1 discourages", neutral=1)]
+    formula   l'(i) = l(i) / theta where l(i) >= 0, l(i) * theta where l(i) < 0, for i that were seen
+    boundary  seen once or fifty times: the same; a logit of 0 stays 0; nothing is removed
+    ties      equals that were seen stay equal
+    history   the last `window` tokens of prompt and answer together; None: all, 0: none
+    neutral   theta = 1, window = 0
+    source    Keskar et al., "CTRL", 2019, section 4.1, arXiv:1909.05858; not the same after a number
+              is added to all logits
+    """
+
+    theta: Annotated[float, Real("[1e-6, 1e6]", "factor; above 1 discourages", neutral=1)]
+    window: Annotated[
+        int | None, Whole("[0, inf)", "last tokens of prompt and answer that count; None: all")
+    ] = None
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
-        return logits if self.theta == 1 else repetition_penalty(logits, step.counts(), self.theta)
+        if self.theta == 1 or self.window == 0:
+            return logits
+        histories = [row.ids[-self.window :] if self.window else row.ids for row in step.rows]
+        return penalize_seen(repetition_penalty, logits, step, histories, self.theta, once)
 
 
 @dataclass(frozen=True)
 class FrequencyPenalty(LogitsProcessor):
-    """Subtract f nats for every time the token was generated, f in [-100, 100]; 0 is neutral."""
+    """Subtract f nats for every time the token was generated, f in [-100, 100]; 0 is neutral.
+
+    formula   l'(i) = l(i) - f * count(i)
+    boundary  nothing is removed
+    ties      equals that were generated equally often stay equal
+    history   the answer; the prompt does not count
+    neutral   f = 0
+    source    the OpenAI API, "frequency_penalty"
+    """
 
     f: Annotated[float, Real("[-100, 100]", "nats for each time it was generated", neutral=0)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
-        return logits if self.f == 0 else frequency_penalty(logits, step.generated_counts(), self.f)
+        if self.f == 0:
+            return logits
+        histories = [row.generated for row in step.rows]
+        return penalize_seen(frequency_penalty, logits, step, histories, self.f, times)
 
 
 @dataclass(frozen=True)
 class PresencePenalty(LogitsProcessor):
-    """Subtract f nats if the token was generated before, f in [-100, 100]; 0 is neutral."""
+    """Subtract f nats if the token was generated before, f in [-100, 100]; 0 is neutral.
+
+    formula   l'(i) = l(i) - f where count(i) > 0
+    boundary  generated once or fifty times: the same; nothing is removed
+    ties      equals that were generated stay equal
+    history   the answer; the prompt does not count
+    neutral   f = 0
+    source    the OpenAI API, "presence_penalty"
+    """
 
     f: Annotated[float, Real("[-100, 100]", "nats if it was generated", neutral=0)]
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
-        return logits if self.f == 0 else presence_penalty(logits, step.generated_counts(), self.f)
+        if self.f == 0:
+            return logits
+        histories = [row.generated for row in step.rows]
+        return penalize_seen(presence_penalty, logits, step, histories, self.f, once)
 
 
 @hookimpl

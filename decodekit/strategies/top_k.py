@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, keep
+from decodekit.ops import BLOCK, SMALL, Array, array_namespace, k_best, keep, kth_largest
 from decodekit.parameters import Whole
 from decodekit.processors import LogitsProcessor, State, Step
 
@@ -27,7 +27,19 @@ def top_k(logits: Array, k: int) -> Array:
     n = logits.shape[-1]
     if k >= n:
         return logits
-    return keep(logits, logits >= np.partition(logits, n - k, axis=-1)[..., n - k, None])
+    if n > SMALL and k <= n // BLOCK and array_namespace(logits) is np:
+        return top_k_pruned(logits, k)
+    return keep(logits, logits >= kth_largest(logits, k))
+
+
+def top_k_pruned(logits: Array, k: int) -> Array:
+    """What `top_k` gives, for k in [1, N // BLOCK], without ordering all candidates."""
+    kept = np.full(logits.shape, -np.inf, logits.dtype)
+    n = logits.shape[-1]
+    for row, left in zip(logits.reshape(-1, n), kept.reshape(-1, n), strict=True):
+        columns = k_best(row, k)
+        left[columns] = row[columns]
+    return kept
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +13,12 @@ import numpy as np
 
 from decodekit import LogitsProcessor, hookimpl
 from decodekit.errors import ParameterError
-from decodekit.ops import Array, keep
+from decodekit.ops import Array
 from decodekit.parameters import Real, Whole
-from decodekit.strategies.penalties import repetition_penalty
+from decodekit.strategies.penalties import once, penalize_seen, repetition_penalty
 
 MAX_BREAKERS = 64
+MAX_CHARACTERS = 200  # of a breaker
 LARGEST = 1e6  # nats that DRY takes off at most, so that nothing overflows
 
 
@@ -25,31 +28,34 @@ def followers(ids: Array, n: int) -> Array:
     ids  int [T]
     n    >= 1; at 1 these are all ids
     """
-    last = len(ids) - n + 1  # where the newest n - 1 begin
-    if last < 1:
-        return ids[:0]
-    same = np.ones(last, bool)
-    for k in range(n - 1):
-        same &= ids[k : last + k] == ids[last + k]
-    return ids[n - 1 :][same]
+    places = np.arange(n - 1, len(ids))
+    for back in range(1, n):
+        if not len(places):
+            break
+        places = places[ids[places - back] == ids[-back]]
+    return ids[places]
 
 
-def repeats(ids: Array, most: int) -> tuple[Array, Array]:
+def repeats(ids: Array) -> tuple[Array, Array]:
     """For every id that would go on with something said before: the id, and how long it was, int [K] each.
 
     Where the end of `ids` [T] occurs a second time, earlier, the id behind it goes on with it. An id
-    may occur in several such places; all are given. No occurrence counts as longer than `most`.
+    may occur in several such places; all are given. In O(T): the Z algorithm on the reversed ids,
+    where only places that begin alike are looked at (Gusfield 1997, "Algorithms on Strings, Trees
+    and Sequences", section 1.4).
     """
-    ends = np.arange(len(ids) - 1)  # of earlier occurrences
-    lengths = np.zeros(len(ids) - 1, np.int64) if len(ids) else np.zeros(0, np.int64)
-    for length in range(min(most, len(ids) - 1)):
-        ends = ends[ends >= length]
-        ends = ends[ids[ends - length] == ids[len(ids) - 1 - length]]
-        if not len(ends):
-            break
-        lengths[ends] = length + 1
-    found = np.flatnonzero(lengths)
-    return ids[found + 1], lengths[found]
+    back = ids[::-1]
+    starts = 1 + np.flatnonzero(back[1:] == back[:1])
+    newest, lengths = back.tolist(), [0] * len(ids)
+    left = right = 0  # the span that reaches furthest back of those found equal to the newest ids
+    for start in starts.tolist():
+        length = min(lengths[start - left], right - start) if start < right else 0
+        if start + length >= right:
+            while start + length < len(newest) and newest[length] == newest[start + length]:
+                length += 1
+            left, right = start, start + length
+        lengths[start] = length
+    return back[starts - 1], np.asarray(lengths, np.int64)[starts]
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,10 @@ class NoRepeatNgram(LogitsProcessor):
     def process(self, logits, step, state):
         if not self.n:
             return logits
-        banned = [
-            np.isin(ids, followers(row.ids, self.n)) for ids, row in zip(step.ids, step.rows, strict=True)
-        ]
-        return keep(logits, ~np.stack(banned))
+        left = logits.copy()
+        for row, history in enumerate(step.rows):
+            left[row, step.columns(row, followers(history.ids, self.n))] = -np.inf
+        return left
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,13 @@ class EncoderRepetition(LogitsProcessor):
     source    transformers, `EncoderRepetitionPenaltyLogitsProcessor`
     """
 
-    theta: Annotated[float, Real("(0, 1e6]", "factor; above 1 encourages", neutral=1)]
+    theta: Annotated[float, Real("[1e-6, 1e6]", "factor; above 1 encourages", neutral=1)]
 
     def process(self, logits, step, state):
         if self.theta == 1:
             return logits
-        asked = [np.isin(ids, row.prompt) for ids, row in zip(step.ids, step.rows, strict=True)]
-        return repetition_penalty(logits, np.stack(asked).astype(int), 1 / self.theta)
+        prompts = [row.prompt for row in step.rows]
+        return penalize_seen(repetition_penalty, logits, step, prompts, 1 / self.theta, once)
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,9 @@ class Dry(LogitsProcessor):
     neutral   multiplier = 0
     source    p-e-w 2024, text-generation-webui, pull request 5677; llama.cpp, pull request 9702
 
-    A token is a breaker if its text contains one of `breakers`; so are all tokens of a place where
-    a breaker is spelt by several. A breaker itself is never made less likely.
+    A breaker is found in the text, however tokens spell it: a repetition begins behind the last
+    token that has a part of it. A token whose own text contains a breaker is never made less
+    likely. Special tokens are spelt by their names. No breakers are known before `bind`.
     """
 
     multiplier: Annotated[float, Real("[0, 100]", "nats for a repetition of the allowed length", neutral=0)]
@@ -122,68 +129,109 @@ class Dry(LogitsProcessor):
         super().__post_init__()
         if isinstance(self.breakers, str) or not all(isinstance(b, str) and b for b in self.breakers):
             raise ParameterError(f"dry: breakers must be non-empty texts, got {self.breakers!r}")
-        if len(self.breakers) > MAX_BREAKERS:
-            raise ParameterError(f"dry: at most {MAX_BREAKERS} breakers, got {len(self.breakers)}")
+        if len(self.breakers) > MAX_BREAKERS or any(len(b) > MAX_CHARACTERS for b in self.breakers):
+            raise ParameterError(
+                f"dry: at most {MAX_BREAKERS} breakers of {MAX_CHARACTERS} characters each, "
+                f"got {len(self.breakers)} of up to {max(map(len, self.breakers))}"
+            )
         object.__setattr__(self, "breakers", tuple(self.breakers))
+        object.__setattr__(self, "_breakers", Breakers())
 
     def bind(self, tokenizer):
-        return _BoundDry(self, tokenizer)
+        bound = copy.copy(self)
+        object.__setattr__(bound, "_breakers", _known(tokenizer, self.breakers))
+        return bound
 
     def process(self, logits, step, state):
-        return _penalised(self, logits, step, np.zeros(0, np.int64), ())
+        if not self.multiplier:
+            return logits
+        penalized = logits
+        for row, history in enumerate(step.rows):
+            costs = self.costs(history.ids)
+            columns = step.columns(row, np.fromiter(costs, np.int64))
+            if not len(columns):
+                continue
+            if penalized is logits:
+                penalized = logits.copy()
+            off = [costs[id] for id in step.ids[row].take(columns).tolist()]
+            penalized[row, columns] -= np.asarray(off, logits.dtype)
+        return penalized
 
-
-class _BoundDry(LogitsProcessor):
-    """The same, knowing which tokens break a repetition."""
-
-    def __init__(self, dry: Dry, tokenizer) -> None:
-        self._dry = dry
-        self._single, self._spelt = _breaking(tokenizer, dry.breakers)
-
-    def process(self, logits, step, state):
-        return _penalised(self._dry, logits, step, self._single, self._spelt)
-
-
-@lru_cache(maxsize=16)
-def _breaking(tokenizer, breakers):
-    """Ids whose text contains a breaker, int [K]; and how the others are spelt by several tokens."""
-    texts = tokenizer.token_bytes or [(tokenizer.token(i) or "").encode() for i in range(tokenizer.size)]
-    sought = [b.encode() for b in breakers]
-    single = np.asarray([i for i, text in enumerate(texts) if any(b in text for b in sought)], np.int64)
-    spelt = [tuple(tokenizer.encode_plain(b)) for b in breakers]
-    return single, tuple(ids for ids in spelt if len(ids) > 1)
-
-
-def _penalised(dry, logits, step, single, spelt):
-    if not dry.multiplier:
-        return logits
-    out = np.array(logits)
-    for i, row in enumerate(step.rows):
-        ids = row.ids[-dry.range :] if dry.range else row.ids
-        costly, lengths = repeats(ids, _unbroken(ids, single, spelt))
-        long = (lengths >= dry.allowed_length) & ~np.isin(costly, single)
+    def costs(self, ids: Array) -> dict[int, float]:
+        """What is taken off the logit of each id that would go on with a repetition, nats."""
+        if self.range:
+            ids = ids[-self.range :]
+        going_on, lengths = repeats(ids)
+        long = lengths >= self.allowed_length
         if not long.any():
-            continue
-        longest = np.zeros(int(max(costly.max(), step.ids[i].max())) + 1, np.int64)
-        np.maximum.at(longest, costly[long], lengths[long])
-        reach = longest[step.ids[i]]
-        exponent = np.maximum(reach - dry.allowed_length, 0)
-        with np.errstate(over="ignore"):
-            cost = np.minimum(dry.multiplier * np.float64(dry.base) ** exponent, LARGEST)
-        out[i] -= np.where(reach > 0, cost, 0.0).astype(logits.dtype)
-    return out
+            return {}
+        most = self._breakers.unbroken(ids, int(lengths.max()))
+        longest: dict[int, int] = {}
+        for id, length in zip(going_on[long].tolist(), lengths[long].tolist(), strict=True):
+            longest[id] = max(longest.get(id, 0), min(length, most))
+        return {
+            id: self.cost(length)
+            for id, length in longest.items()
+            if length >= self.allowed_length and not self._breakers.inside(id)
+        }
+
+    def cost(self, length: int) -> float:
+        """What going on with a repetition of `length` tokens costs, nats."""
+        exponent = length - self.allowed_length
+        if exponent * math.log(self.base) >= math.log(LARGEST) - math.log(self.multiplier):
+            return LARGEST
+        return self.multiplier * self.base**exponent
 
 
-def _unbroken(ids, single, spelt):
-    """How many ids at the end are no breakers."""
-    breaks = np.isin(ids, single)
-    for sequence in spelt:
-        size = len(sequence)
-        for start in np.flatnonzero(ids[: max(0, len(ids) - size + 1)] == sequence[0]):
-            if ids[start : start + size].tolist() == list(sequence):
-                breaks[start : start + size] = True
-    found = np.flatnonzero(breaks)
-    return len(ids) - 1 - int(found[-1]) if len(found) else len(ids)
+class Breakers:
+    """Where a text breaks, by its tokens.
+
+    spelt   the text of each token, by id
+    sought  the texts that break
+    """
+
+    def __init__(self, spelt: Sequence[bytes] = (), sought: Sequence[bytes] = ()) -> None:
+        self.spelt, self.sought = spelt, sought
+        self.alone = frozenset(id for id, text in enumerate(spelt) if any(b in text for b in sought))
+        self.reach = max(map(len, sought), default=1) - 1  # bytes of a breaker in the tokens before its last
+
+    def inside(self, id: int) -> bool:
+        """Whether the text of one token contains a breaker."""
+        return id in self.alone
+
+    def unbroken(self, ids: Array, most: int) -> int:
+        """How many of the newest `most` ids lie behind the last token that has a part of a breaker."""
+        pieces: list[bytes] = []  # from the end, as far back as a breaker of interest may begin
+        wanted, before = most, 0  # tokens; bytes of those in front of them
+        for id in reversed(ids.tolist()):
+            if len(pieces) >= wanted and before >= self.reach:
+                break
+            piece = self.spelt[id] if id < len(self.spelt) else b""
+            before += len(piece) if len(pieces) >= wanted else 0
+            pieces.append(piece)
+            if id in self.alone:
+                wanted = min(wanted, len(pieces))
+        text = b"".join(reversed(pieces))
+        broken = max((at + len(b) for b in self.sought if (at := text.rfind(b)) >= 0), default=0)
+        start = len(text)
+        for count, piece in enumerate(pieces[:most]):
+            start -= len(piece)
+            if start < broken:
+                return count
+        return most
+
+
+@lru_cache(maxsize=8)
+def _known(tokenizer, breakers):
+    """The breakers of a vocabulary, which takes a while to read."""
+    texts = tokenizer.token_bytes or [b""] * tokenizer.size
+    spelt = [text or _spelt(tokenizer.token(id)) for id, text in enumerate(texts)]
+    return Breakers(spelt, [b.encode() for b in breakers])
+
+
+def _spelt(token: str | None) -> bytes:
+    """As the vocabulary does, which has names for special tokens."""
+    return (token or "").replace("\u2581", " ").encode()
 
 
 @hookimpl
