@@ -118,8 +118,8 @@ def _value(text: str) -> Any:
 def _split(text: str) -> list[str]:
     """The parts between commas that are not inside brackets or quotes."""
     parts, depth, quoted, part = [], 0, False, ""
-    for character in text:
-        if character == '"':
+    for i, character in enumerate(text):
+        if character == '"' and not (quoted and _escaped(text[:i])):
             quoted = not quoted
         elif not quoted:
             depth += (character in "[{(") - (character in "]})")
@@ -129,3 +129,8 @@ def _split(text: str) -> list[str]:
         else:
             part += character
     return [p.strip() for p in (*parts, part) if p.strip()]
+
+
+def _escaped(before: str) -> bool:
+    """Whether what comes behind an odd number of backslashes."""
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1

@@ -55,3 +55,9 @@ def test_a_chain_is_applied_in_the_order_written(chain, written, expected):
 def test_what_is_wrong_in_a_chain_is_named(chain, written, error, message):
     with pytest.raises(error, match=message):
         chain(written)
+
+
+def test_a_quote_that_is_escaped_ends_no_text():
+    from decodekit.chain import _split
+
+    assert _split(r'a="x\", y", b="\\", c=1') == [r'a="x\", y"', r'b="\\"', "c=1"]

@@ -26,7 +26,7 @@ LAYERS = [
     {"answer"},
     {"generate", "schema", "graph_check", "positions", "score"},
     {"speculate", "settings", "chain", "decoder_graph", "testing", "strategies_page", "new_plugin"},
-    {"record"},
+    {"record", "presets"},
     {"request", "completion", "foreign", "judge"},
     {"places", "text_stream", "bundle"},
     {"batch"},

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decodekit import record
+from decodekit import presets, record
 from decodekit.commands.asking import add_chain, add_machine, read_prompt, settings
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
+from decodekit.presets.dialects import DIALECTS
 from decodekit.settings import SPECULATE
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class Generate(Command):
         parser.add_argument("model", help="a bundle's folder, or the name of an embedded model")
         parser.add_argument("prompt", nargs="+", help="one or more prompts; - reads one from standard input")
         add_chain(parser)
+        parser.add_argument(
+            "--preset", metavar="FILE", help="sampler settings of another engine, JSON; -p adds to them"
+        )
+        parser.add_argument(
+            "--preset-kind", default="auto", choices=["auto", *DIALECTS], help="of which engine"
+        )
         parser.add_argument("-n", type=int, help="answers per prompt")
         parser.add_argument("--logprobs", type=int, metavar="K", help="show each token's K best alternatives")
         parser.add_argument(
@@ -64,19 +71,21 @@ class Generate(Command):
             for beam in _beams(decoder, prompts, args):
                 print(json.dumps(beam.to_json(), ensure_ascii=False) if args.json else beam.text, flush=True)
             return 0
-        options: dict[str, Any] = {
-            **settings(args),
+        chain, options = args.process, settings(args)
+        if args.preset is not None:
+            chain, options = self._with_preset(args, options)
+        options |= {
             "logprobs": args.logprobs,
             "logprobs_at": args.logprobs_at or "raw",
             "speculate": args.speculate,
         }
         if args.json or args.n is not None:
-            for c in decoder.generate(prompts, args.process, n=args.n or 1, **options):
+            for c in decoder.generate(prompts, chain, n=args.n or 1, **options):
                 print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text, flush=True)
                 _keep(c, args)
             return 0
         for prompt in prompts:
-            pieces = decoder.stream(prompt, args.process, **options)
+            pieces = decoder.stream(prompt, chain, **options)
             for piece in pieces:
                 print(piece, end="", flush=True)
             print()
@@ -86,6 +95,22 @@ class Generate(Command):
             console.show_completion(pieces.completion)
             _keep(pieces.completion, args)
         return 0
+
+    def _with_preset(
+        self, args: argparse.Namespace, given: dict[str, Any]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The chain and options of another engine's settings, and what is given beside them."""
+        from decodekit import console
+
+        preset = presets.read(Path(args.preset), args.preset_kind, plugins=self.plugins)
+        for what, notes in (("assumed", preset.assumed), ("differs", preset.differs)):
+            for name, note in notes.items():
+                console.show_note(f"{args.preset}: {name} {what}: {note}")
+        if "n" in preset.options:
+            raise ParameterError(f"{args.preset}: n is not for a preset; give -n")
+        options = {**given, **preset.options}
+        options |= {name: value for name, value in given.items() if value not in (None, [], 0, False)}
+        return [*preset.chain, *(args.process or ())], options
 
 
 def _keep(completion: Completion, args: argparse.Namespace) -> None:

@@ -1,21 +1,19 @@
-"""`decodekit plugins list | show | schema | page | check | new`."""
+"""`decodekit plugins list | show | schema | page | check | new | disable | enable`."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from decodekit.chain import Link, parse
-from decodekit.errors import InputError, ParameterError, UnknownNameError
+from decodekit.errors import InputError, UnknownNameError
 from decodekit.hookspecs import Command
-from decodekit.plugin_choice import choose
+from decodekit.plugin_choice import ALLOWED, choose
 from decodekit.plugins import Plugins, Registry
-from decodekit.processors import LogitsProcessor
 from decodekit.schema import LABELS, labels, schema, summary
-from decodekit.stopping import StoppingCriterion
 
 
 class PluginsCommand(Command):
@@ -25,10 +23,11 @@ class PluginsCommand(Command):
 
     def __init__(self, plugins: Plugins) -> None:
         self.plugins = plugins
-        self._kinds: tuple[tuple[Registry, type], ...] = (
-            (plugins.logits_processors, LogitsProcessor),
-            (plugins.stopping_criteria, StoppingCriterion),
-        )
+        self._strategies: Mapping[str, Registry] = {
+            name: registry
+            for registry in (plugins.stopping_criteria, plugins.logits_processors)
+            for name in registry.entries
+        }
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -45,7 +44,7 @@ class PluginsCommand(Command):
         one = action("schema", "the options of strategies as JSON Schema")
         one.add_argument("name", nargs="?", help="one of them; by default all")
         for name, does in (("disable", "do not load a plugin"), ("enable", "load it again")):
-            action(name, does).add_argument("name", help="as `plugins list` calls the plugin")
+            action(name, does).add_argument("name", help="of a plugin or a distribution")
         action("page", "all strategies as a page of Markdown")
         one = action("check", "whether a strategy keeps the contract, law by law")
         one.add_argument("name", help="of a strategy, or of a distribution: all it registers")
@@ -64,28 +63,25 @@ class PluginsCommand(Command):
 
     def _list(self, args: argparse.Namespace) -> int:
         from decodekit import console
+        from decodekit.commands.plugins_list import line, offers, packages
 
-        registries = (self.plugins.logits_processors, self.plugins.stopping_criteria, self.plugins.commands)
-        offers = {registry.kind: _offers(registry) for registry in registries}
-        packages = [
-            {"plugin": p.name, "distribution": p.distribution, "state": p.state}
-            for p in self.plugins.installed
-        ]
+        found = packages(self.plugins)
+        kinds = (self.plugins.logits_processors, self.plugins.stopping_criteria, self.plugins.commands)
+        offered = {registry.kind: offers(registry) for registry in kinds}
         if args.json:
-            print(json.dumps({"plugins": packages, "offers": offers}, indent=1))
+            print(json.dumps({"plugins": found, "offers": offered}, indent=1))
             return 0
-        console.show_table("installed plugins", packages)
-        for kind, rows in offers.items():
-            console.show_table(kind, rows)
+        console.show_table("installed plugins", map(line, found))
+        for kind, rows in offered.items():
+            console.show_table(kind, [{key: row[key] for key in ("name", "what it does")} for row in rows])
         return 0
 
     def _show(self, args: argparse.Namespace) -> int:
         from decodekit import console
 
-        registry, _ = self._of(args.name)
-        factory, plugin = registry.entries[args.name]
+        factory, plugin = self._registry(args.name).entries[args.name]
         described = labels(factory)
-        facts = {"what it does": summary(factory), "from": plugin.distribution}
+        facts = {"what it does": summary(factory), "from": f"{plugin.distribution}, {plugin.origin}"}
         facts |= {label: described[label] for label in LABELS if label in described}
         for option, found in schema(factory)["properties"].items():
             rest = {key: value for key, value in found.items() if key != "description"}
@@ -95,12 +91,11 @@ class PluginsCommand(Command):
 
     def _schema(self, args: argparse.Namespace) -> int:
         if args.name is not None:
-            registry, _ = self._of(args.name)
-            print(json.dumps(schema(registry.entries[args.name][0]), indent=1))
+            print(json.dumps(schema(self._registry(args.name).entries[args.name][0]), indent=1))
             return 0
         all_of = {
             registry.kind: {name: schema(factory) for name, (factory, _) in registry.entries.items()}
-            for registry, _ in self._kinds
+            for registry in (self.plugins.logits_processors, self.plugins.stopping_criteria)
         }
         print(json.dumps(all_of, indent=1))
         return 0
@@ -114,10 +109,15 @@ class PluginsCommand(Command):
     def _choose(self, name: str, *, load: bool) -> int:
         from decodekit import console
 
-        installed = [plugin.name for plugin in self.plugins.installed]
-        if name not in installed:
-            raise InputError(f"no installed plugin is called {name!r}; there are {', '.join(installed)}")
-        console.show_note(f"{name} is {'enabled' if load else 'disabled'} in {choose(name, load=load)}")
+        installed = self.plugins.installed
+        names = {p.name for p in installed if name in (p.name, p.distribution.partition(" ")[0])}
+        if not names:
+            there = ", ".join(plugin.name for plugin in installed)
+            raise InputError(f"no installed plugin is called {name!r}; there are {there}")
+        file = choose(names, load=load)
+        console.show_note(f"{', '.join(sorted(names))}: {'enabled' if load else 'disabled'} in {file}")
+        if ALLOWED in os.environ:
+            console.show_note(f"{ALLOWED} is set and decides as long as it is")
         return 0
 
     def _page(self, args: argparse.Namespace) -> int:
@@ -130,6 +130,9 @@ class PluginsCommand(Command):
         from decodekit import console
         from decodekit.new_plugin import new_plugin
 
+        if args.name in self._strategies:
+            owner = self._strategies[args.name].plugin(args.name).distribution
+            raise InputError(f"{args.name} is a strategy of {owner}; names are global, choose another one")
         folder = new_plugin(args.name, "criterion" if args.criterion else "processor", args.out)
         console.show_note(f"{folder}: pip install -e '{folder}[test]' && pytest {folder}")
         return 0
@@ -137,84 +140,40 @@ class PluginsCommand(Command):
     def _check(self, args: argparse.Namespace) -> int:
         from decodekit import console
         from decodekit.badge import badge
-        from decodekit.bundle import open_bundle
-        from decodekit.testing.examination import costs, examine
-        from decodekit.tokenizer import Tokenizer
+        from decodekit.commands.plugins_check import check, plain
 
-        bundle = open_bundle("tagline")
-        tokenizer = Tokenizer(bundle.tokenizer, bundle.stop_ids)
-        reports: dict[str, Any] = {}
-        for name in self._named(args.name):
-            registry, link = self._made(name, args.option)
-            factory = registry.entries[name][0]
-            found = examine(factory, link.strategy, link.options or {}, tokenizer)
-            passed = all(finding.holds for finding in found)
-            timed = passed and isinstance(link.strategy, LogitsProcessor)
-            microseconds = costs(link.strategy.bind(tokenizer)) if timed else {}
-            reports[name] = {
-                "passed": passed,
-                "options": link.options,
-                "laws": {finding.law: finding.why or finding.holds for finding in found},
-                "microseconds": microseconds,
-            }
+        reports = {}
+        for report in check(self._named(args.name), args.option):
+            reports[report["name"]] = plain(report)
             if not args.json:
-                console.show_examination(name, link.origin, found, microseconds)
+                console.show_examination(
+                    report["name"], report["from"], report["laws"], report.get("microseconds", {})
+                )
+                if "array_api" in report:
+                    console.show_facts("", {"on any array of the array API standard": report["array_api"]})
         passed = all(report["passed"] for report in reports.values())
         if args.json:
             print(json.dumps(reports, indent=1))
         if args.badge is not None:
-            args.badge.write_text(badge("decodekit", "contract kept" if passed else "fails", good=passed))
+            try:
+                args.badge.write_text(badge("decodekit", "contract kept" if passed else "fails", good=passed))
+            except OSError as exc:
+                raise InputError(f"{args.badge}: cannot be written ({exc.strerror}); check the path") from exc
         return 0 if passed else 1
 
-    def _named(self, name: str) -> list[str]:
-        """The strategy of that name, or all those of a distribution."""
-        every = [(n, plugin) for registry, _ in self._kinds for n, (_, plugin) in registry.entries.items()]
-        of = [n for n, plugin in every if plugin.distribution.partition(" ")[0] == name]
-        return of or [name]
+    def _registry(self, name: str) -> Registry:
+        return self._named(name, of_distributions=False)[name]
 
-    def _of(self, name: str) -> tuple[Registry, type]:
-        for registry, kind in self._kinds:
-            if name in registry.entries:
-                return registry, kind
-        try:
-            self.plugins.logits_processors.plugin(name)
-        except UnknownNameError as exc:
-            raise InputError(str(exc)) from exc
-        raise AssertionError
-
-    def _made(self, name: str, written: list[str]) -> tuple[Registry, Link]:
-        """The strategy with the options that were given, and plain ones where it needs some."""
-        registry, kind = self._of(name)
-        given = {text.partition("=")[0] for text in written}
-        found = schema(registry.entries[name][0])
-        needed = {option: found["properties"][option] for option in found["required"] if option not in given}
-        plain = {option: _plain(name, option, entry) for option, entry in needed.items()}
-        texts = [f"{name}.{text}" for text in written]
-        texts += [f"{name}.{option}={json.dumps(value)}" for option, value in plain.items()]
-        (link,) = parse(texts or name, registry, kind)
-        return registry, link
-
-
-def _plain(name: str, option: str, found: Mapping[str, Any]) -> Any:
-    """A value inside the domain of an option that has no default."""
-    low = found.get("minimum", found.get("exclusiveMinimum"))
-    high = found.get("maximum", found.get("exclusiveMaximum"))
-    if found.get("type") == "number":
-        return (low + high) / 2 if None not in (low, high) and high - low <= 10 else (low or 0) + 0.5
-    if found.get("type") == "integer":
-        return max(3, (low or 0) + 1)
-    if found.get("type") == "array" and found.get("items", {}).get("type") == "integer":
-        return [1, 2, 3]
-    raise ParameterError(f"{name} needs {option}; give it with -o {option}=VALUE")
-
-
-def _offers(registry: Registry) -> list[dict[str, str]]:
-    return [
-        {
-            "name": name,
-            "parameters": registry.parameters(name),
-            "from": registry.plugin(name).distribution,
-            "what it does": registry.help(name),
-        }
-        for name in registry.entries
-    ]
+    def _named(self, name: str, *, of_distributions: bool = True) -> Mapping[str, Registry]:
+        """The strategy of that name, or all those of a distribution, with their registries."""
+        if name in self._strategies:
+            return {name: self._strategies[name]}
+        origin = {n: reg.plugin(n).distribution.partition(" ")[0] for n, reg in self._strategies.items()}
+        if of_distributions and name in origin.values():
+            return {n: self._strategies[n] for n in origin if origin[n] == name}
+        for plugin in self.plugins.installed:
+            if name in (plugin.name, plugin.distribution.partition(" ")[0]) and plugin.state != "ok":
+                raise InputError(f"{plugin.distribution} is {plugin.state}")
+        near = difflib.get_close_matches(name, {*origin, *origin.values()}, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`decodekit plugins list` shows all"
+        raise UnknownNameError(f"no strategy or distribution is called {name!r}; {hint}")
