@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,7 @@ KINDS = {
     "processor": "A sampling strategy for decodekit.",
     "criterion": "A stopping criterion for decodekit.",
 }
+MAX_NAME = 64  # characters
 
 
 def new_plugin(name: str, kind: str, out: Path | None = None) -> Path:
@@ -22,6 +24,14 @@ def new_plugin(name: str, kind: str, out: Path | None = None) -> Path:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise InputError(f"the name of a strategy is snake_case, such as top_p, got {name!r}")
+    if len(name) > MAX_NAME:
+        raise InputError(f"the name of a strategy has at most {MAX_NAME} characters, got {len(name)}")
+    camel = "".join(part.capitalize() for part in name.split("_"))
+    taken = set(re.findall(r"\w+", _template(f"{kind}.py") + _template(f"{kind}_test.py")))
+    if keyword.iskeyword(name) or {name, camel} & taken:
+        raise InputError(
+            f"{name} or {camel} means something else in the module to be written; choose another name"
+        )
     dashed = name.replace("_", "-")
     folder = Path(f"decodekit-{dashed}") if out is None else out
     if folder.exists():
@@ -29,7 +39,7 @@ def new_plugin(name: str, kind: str, out: Path | None = None) -> Path:
     words = {
         "name": name,
         "dashed": dashed,
-        "class": "".join(part.capitalize() for part in name.split("_")),
+        "class": camel,
         "summary": KINDS[kind],
         "flag": f"-p {name}=0.5" if kind == "processor" else f"-c {name}.n=1",
     }
@@ -51,5 +61,8 @@ def new_plugin(name: str, kind: str, out: Path | None = None) -> Path:
 
 
 def _filled(template: str, words: dict[str, str]) -> str:
-    text = files("decodekit").joinpath("template", f"{template}.txt").read_text(encoding="utf-8")
-    return re.sub(r"@(\w+)@", lambda found: words[found[1]], text)
+    return re.sub(r"@(\w+)@", lambda found: words[found[1]], _template(template))
+
+
+def _template(name: str) -> str:
+    return files("decodekit").joinpath("template", f"{name}.txt").read_text(encoding="utf-8")

@@ -1,36 +1,50 @@
-"""Which of the installed plugins are loaded: the environment decides, else a file, else all are."""
+"""
+Which of the installed plugins are loaded: the environment decides, else a file, else all are.
+
+    DECODEKIT_PLUGINS=mirostat,hello         these and no others; empty: none
+    {"disabled": ["hello"]}                  the file: all but these
+    {"allowed": ["mirostat", "stops"]}       the file: these and no others
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from decodekit import strict_json
 from decodekit.errors import InputError
 
-ALLOWED = "DECODEKIT_PLUGINS"  # comma list of entry point names; empty: none; unset: the file
+ALLOWED = "DECODEKIT_PLUGINS"  # comma list of entry point names; unset: the file
 FILE = "DECODEKIT_PLUGINS_FILE"
 
 
-class AllBut:
-    """Every name but some."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Entry points by name.
 
-    def __init__(self, names: Container[str]) -> None:
-        self._names = names
+    allowed   these and no others; None: all
+    disabled  but not these
+    """
 
-    def __contains__(self, name: object) -> bool:
-        return name not in self._names
+    allowed: frozenset[str] | None = None
+    disabled: frozenset[str] = frozenset()
+
+    def why_not(self, name: str) -> str:
+        """Why a plugin is not loaded; "" where it is."""
+        if name in self.disabled:
+            return "disabled"
+        return "not allowed" if self.allowed is not None and name not in self.allowed else ""
 
 
-def allowed() -> Container[str] | None:
-    """The entry points to load; None: all."""
+def allowed() -> Choice:
+    """The choice that holds now."""
     names = os.environ.get(ALLOWED)
     if names is not None:
-        return {n.strip() for n in names.split(",") if n.strip()}
-    disabled = read(path())
-    return AllBut(disabled) if disabled else None
+        return Choice(frozenset(n.strip() for n in names.split(",") if n.strip()))
+    return read(path())
 
 
 def path() -> Path:
@@ -41,29 +55,40 @@ def path() -> Path:
     return (Path(config) if config else Path.home() / ".config") / "decodekit" / "plugins.json"
 
 
-def read(file: Path) -> list[str]:
-    """The names of plugins that are not to be loaded; [] where there is no file."""
+def read(file: Path) -> Choice:
+    """What a file says; all plugins where there is none."""
     try:
         found = strict_json.loads(file.read_text(encoding="utf-8"))
-        names = found["disabled"]
-        if set(found) != {"disabled"} or not all(isinstance(name, str) for name in names):
-            raise ValueError('it must be {"disabled": [names]}')
+        if not isinstance(found, dict) or not found.keys() <= {"allowed", "disabled"}:
+            raise ValueError('it must be {"disabled": [names]} or {"allowed": [names]}')
+        listed = _names(found["allowed"]) if "allowed" in found else None
+        return Choice(listed, _names(found.get("disabled", [])))
     except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
+        return Choice()
+    except (OSError, ValueError, RecursionError) as exc:
         raise InputError(f"{file}: cannot be read as a choice of plugins ({exc}); mend or remove it") from exc
-    return list(names)
 
 
-def choose(name: str, *, load: bool) -> Path:
-    """Write that a plugin is to be loaded or not; the file it is written to."""
+def choose(names: set[str], *, load: bool) -> Path:
+    """Write that plugins are to be loaded or not; the file it is written to."""
     file = path()
-    names = set(read(file)) - {name} | (set() if load else {name})
+    now = read(file)
+    content: dict[str, list[str]] = {
+        "disabled": sorted(now.disabled - names if load else now.disabled | names)
+    }
+    if now.allowed is not None:
+        content["allowed"] = sorted(now.allowed | names if load else now.allowed)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"disabled": sorted(names)}) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(content) + "\n", encoding="utf-8")
         beside.replace(file)
     except OSError as exc:
         raise InputError(f"{file}: cannot be written ({exc.strerror or exc}); check the path") from exc
     return file
+
+
+def _names(found: Any) -> frozenset[str]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"names are a list of texts, got {found!r}")
+    return frozenset(found)

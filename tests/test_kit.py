@@ -1,29 +1,34 @@
-"""The kit for plugin authors: every law finds the strategy that breaks it; a new plugin passes at once."""
+"""The kit for plugin authors: every law finds the strategy that breaks it."""
 
 import json
 import os
 import random
-import subprocess
+import signal
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import numpy as np
 import pytest
 
-from decodekit import LogitsProcessor, Stop, StoppingCriterion
-from decodekit.errors import InputError
-from decodekit.new_plugin import new_plugin
-from decodekit.parameters import Real
-from decodekit.plugin_choice import allowed, choose, read
-from decodekit.schema import LABELS, labels, schema, summary
+from decodekit import LogitsProcessor, Stop, StoppingCriterion, hookimpl, noise
+from decodekit.errors import ParameterError
+from decodekit.parameters import Real, Whole
+from decodekit.schema import schema
+from decodekit.strategies.greedy import Greedy
+from decodekit.strategies.logit_bias import LogitBias
+from decodekit.strategies.min_new_tokens import MinNewTokens
+from decodekit.strategies.penalties import RepetitionPenalty
+from decodekit.strategies.stop_strings import StopStrings
 from decodekit.strategies.top_p import TopP
 from decodekit.testing import check_logits_processor, check_stopping_criterion
-from decodekit.testing.examination import Finding, examine
-
-ROOT = Path(__file__).parent.parent
+from decodekit.testing.examination import examine
+from decodekit.testing.portability import portable
 
 
 class Wrong(LogitsProcessor):
@@ -46,6 +51,8 @@ class Wrong(LogitsProcessor):
             return state
         if self.fault == "noise":
             return state + np.random.default_rng().random()
+        if self.fault is mean_state:
+            return state + column
         return logits if self.fault == "lent" else state + 1
 
 
@@ -132,11 +139,53 @@ def writes_state(self, logits, step, state):
     return logits
 
 
+def raises(self, logits, step, state):
+    raise KeyError("no table")
+
+
+def listed(self, logits, step, state):
+    return logits.tolist()
+
+
+def always_single(self, logits, step, state):
+    return (logits * 2).astype(np.float32)
+
+
+def counts_columns(self, logits, step, state):
+    return logits * logits.dtype.type(1 + logits.shape[1] / 257)
+
+
+def mean_state(self, logits, step, state):
+    return logits * logits.dtype.type(1 + state.mean())
+
+
+def knows_the_noise(self, logits, step, state):
+    return (logits - noise.gumbel(noise.keys(step.rows), step.ids) / 2).astype(logits.dtype)
+
+
+def folder(self, logits, step, state):
+    os.chdir("/" if os.getcwd() != "/" else "/tmp")
+    return logits
+
+
+def handler(self, logits, step, state):
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    return logits
+
+
 @pytest.mark.parametrize(
     ("fault", "law"),
     [
+        (raises, "raises nothing, from init over process to accept: raised KeyError: 'no table'"),
+        (listed, "raises nothing"),
         (shape, "keeps shape and dtype"),
         (dtype, "keeps shape and dtype"),
+        (always_single, "keeps shape and dtype: float64 gave float32"),
+        (counts_columns, "columns that were removed may be gone"),
+        (mean_state, "a row does not see its neighbours: after a token"),
+        (knows_the_noise, "draws follow the distribution it returns: it knows nothing of the noise: total"),
+        (folder, "changes nothing around it: the working folder"),
+        (handler, "changes nothing around it: the handlers of signals"),
         (writes, "never writes to its inputs"),
         (nan, "answers no NaN"),
         (empty, "leaves a candidate in every row"),
@@ -160,13 +209,69 @@ def writes_state(self, logits, step, state):
 )
 def test_every_law_finds_who_breaks_it(fault, law, monkeypatch):
     monkeypatch.setenv("DECODEKIT_TEST_OF_LAWS", "")
-    before = np.geterr()
+    monkeypatch.chdir(Path.cwd())  # and back
+    before, on_signal = np.geterr(), signal.getsignal(signal.SIGUSR1)
     try:
         with np.errstate(all="ignore"), pytest.raises(AssertionError) as caught:
             check_logits_processor(Wrong(fault))
     finally:
         np.seterr(**before)
+        signal.signal(signal.SIGUSR1, on_signal)
     assert str(caught.value).startswith(law)
+
+
+@pytest.mark.parametrize(
+    "right", [Greedy(), TopP(0.3), RepetitionPenalty(1.3, window=4), Wrong(None), MinNewTokens(2, [3])]
+)
+def test_who_keeps_the_laws_passes(right):
+    check_logits_processor(right)
+
+
+class Forces(LogitsProcessor):
+    def process(self, logits, step, state):
+        return np.where(step.ids == 9, -np.inf, logits).astype(logits.dtype)
+
+    def forced(self, row, state):
+        return (9, 1)
+
+
+class TakesBack(LogitsProcessor):
+    """Takes back the token in which "no" ends, or does it wrongly: `fault` says how."""
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def init(self, batch):
+        return ({},) * batch
+
+    def process(self, logits, step, state):
+        banned = [there.get(row.position, -1) for there, row in zip(state, step.rows, strict=True)]
+        return np.where(step.ids == np.asarray(banned)[:, None], -np.inf, logits).astype(logits.dtype)
+
+    def take_back(self, progress, state):
+        if "no" not in progress.text[-3:]:
+            return None
+        if self.fault == "count":
+            return len(progress.starts) + 1, state
+        count = 2 if self.fault == "shown" else 1
+        place = {progress.history.position - count: int(progress.history.generated[-count])}
+        return count, state if self.fault == "again" else (place,)
+
+    def pending(self, text):
+        return len(text) + 1 if self.fault == "pending" else 0
+
+
+def test_what_is_forced_and_taken_back_has_laws():
+    for processor, why in (
+        (Forces(), r"what must come next is not removed: forced gave \[9, 1\]"),
+        (TakesBack("count"), "text that it takes back was held back before, .*: [0-9]+ tokens"),
+        (TakesBack("again"), "its first token does not come again: it may come again"),
+        (TakesBack("shown"), "text that it takes back was held back before, .*: text was shown"),
+        (TakesBack("pending"), "text that it takes back was held back before, .*: holds back 3 of 2"),
+    ):
+        with pytest.raises(AssertionError, match=why):
+            check_logits_processor(processor)
+    check_logits_processor(TakesBack(None))
 
 
 def test_memory_outside_the_state_is_found():
@@ -182,7 +287,7 @@ def test_memory_outside_the_state_is_found():
             Leaky.count += 1
             return state
 
-    with pytest.raises(AssertionError, match="memory is in the state|going back|same state, same output"):
+    with pytest.raises(AssertionError, match="a row does not see its neighbours"):
         check_logits_processor(Leaky())
 
 
@@ -222,26 +327,103 @@ def test_every_law_of_criteria_finds_who_breaks_it(fault, law, monkeypatch):
     assert str(caught.value).startswith(law)
 
 
+def test_a_criterion_is_tried_on_its_own_strings():
+    class Hasty(StopStrings):
+        def pending(self, text):
+            return 0
+
+    with pytest.raises(AssertionError, match="text that a verdict cuts off was held back before"):
+        check_stopping_criterion(Hasty(["###Human"]))
+    check_stopping_criterion(StopStrings(["###Human"]))
+
+
 @dataclass(frozen=True)
 class Loose(LogitsProcessor):
-    """Takes every p, and at the one it calls neutral it changes something."""
+    """Promises more of its option than it keeps; `fault` is what."""
 
     p: Annotated[float, Real("[0, 1]", "a share", neutral=0)] = 0.5
+    fault: str = ""
 
     def __post_init__(self):
-        pass
+        if self.fault not in ("unchecked", "neutral"):
+            super().__post_init__()
+        if self.fault == "refused" and self.p == 1:
+            raise ParameterError("loose: p must be less")
+
+    def bind(self, tokenizer):
+        if self.fault == "bind":
+            object.__setattr__(self, "size", tokenizer.size)
+        return self
 
     def process(self, logits, step, state):
-        return logits * 2
+        if self.p == 0:
+            return logits * 2 if self.fault == "neutral" else logits + 0 if self.fault == "copy" else logits
+        if self.p == 1 and self.fault == "edge":
+            return np.full_like(logits, -np.inf)
+        return logits * logits.dtype.type(self.p)
 
 
-def test_what_a_schema_promises_is_tried(tokenizer):
-    found = {f.law: f for f in examine(Loose, Loose(), {}, tokenizer)}
-    assert found["parameters outside their domain are refused"].why.startswith("p=-5e-324 is outside")
-    assert found["neutral parameters change nothing"] == Finding(
-        "neutral parameters change nothing", False, ""
-    )
-    assert all(f.holds for f in examine(TopP, TopP(0.5), {"p": 0.5}, tokenizer))
+DOMAINS = "options outside their domain are refused, and those at its ends work"
+NEUTRAL = "neutral options change nothing: process returns its input as it is, check never stops"
+BIND = "bind returns what knows the tokens and leaves the strategy as it was"
+
+
+@pytest.mark.parametrize(
+    ("fault", "broken"),
+    [
+        ("", {}),
+        ("unchecked", {DOMAINS: "p=-5e-324 is outside its domain and taken"}),
+        ("refused", {DOMAINS: "raised ParameterError: loose: p must be less"}),
+        ("edge", {DOMAINS: "p=1.0 leaves no candidate"}),
+        (
+            "neutral",
+            {DOMAINS: "p=-5e-324 is outside its domain and taken", NEUTRAL: "{'p': 0} changes the logits"},
+        ),
+        ("copy", {NEUTRAL: "{'p': 0} gives equal logits, but not the input itself"}),
+        ("bind", {BIND: ""}),
+    ],
+)
+def test_what_a_schema_promises_is_tried(tokenizer, fault, broken):
+    found = examine(Loose, schema(Loose), {"fault": fault}, tokenizer)
+    assert {finding.law: finding.why for finding in found if not finding.holds} == broken
+
+
+def test_a_neutral_criterion_never_stops(tokenizer):
+    @dataclass(frozen=True)
+    class Often(StoppingCriterion):
+        n: Annotated[int, Whole("[0, 9]", "letters", neutral=0)] = 1
+
+        def check(self, progress):
+            return Stop("stop") if len(progress.text) > self.n else None
+
+    broken = [finding for finding in examine(Often, schema(Often), {}, tokenizer) if not finding.holds]
+    assert [(finding.law, finding.why) for finding in broken] == [(NEUTRAL, "{'n': 0} stops")]
+
+
+def test_options_of_one_domain_may_need_each_other(tokenizer):
+    @dataclass(frozen=True)
+    class Between(StoppingCriterion):
+        low: Annotated[float, Real("[0, 1]")] = 0.4
+        high: Annotated[float, Real("[0, 1]")] = 0.6
+
+        def __post_init__(self):
+            super().__post_init__()
+            if self.low > self.high:
+                raise ParameterError("between: low is at most high")
+
+        def check(self, progress):
+            return None
+
+    assert all(finding.holds for finding in examine(Between, schema(Between), {}, tokenizer))
+
+
+def test_portability_is_told(monkeypatch):
+    assert portable("top_p", TopP(0.5)) == "yes"
+    assert portable("logit_bias", LogitBias({1: 2.0})).startswith("no: TypeError")
+    assert portable("wrong", Wrong(columns)).startswith("no: ")
+    assert portable("wrong", Wrong(None)) == "yes"  # no function of that name: `process` itself
+    monkeypatch.setitem(sys.modules, "array_api_strict", None)
+    assert portable("top_p", TopP(0.5)) == "not tried: pip install array-api-strict"
 
 
 def test_check_reports_every_law(run, tmp_path):
@@ -249,117 +431,76 @@ def test_check_reports_every_law(run, tmp_path):
     status, out, _ = run("plugins", "check", "top_p", "-o", "p=0.7", "--json", "--badge", str(badge))
     report = json.loads(out)["top_p"]
     assert status == 0 and report["passed"] and report["options"] == {"p": 0.7}
-    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 20
+    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 24
+    assert report["array_api"] == "yes"
     assert report["microseconds"].keys() == {"32000", "49152", "151936"}
     assert "contract kept" in badge.read_text()
     status, out, _ = run("plugins", "check", "stop_strings", "-o", 'strings=["a"]')
     assert status == 0 and "held back before" in " ".join(out.split())
 
 
-def test_check_names_what_is_missing(run):
-    status, _, err = run("plugins", "check", "logit_bias")
-    assert status == 2 and "logit_bias needs bias; give it with -o bias=VALUE" in err
-    status, _, err = run("plugins", "check", "topp")
-    assert status == 2 and "did you mean 'top_p'?" in err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sharp"], "sharp needs table; give it with -o OPTION=VALUE"),
+        (
+            ["decodekit-wrong", "-o", "table={}"],
+            "write OPTION=VALUE for one strategy, NAME.OPTION=VALUE for one",
+        ),
+        (["decodekit-wrong"], "sharp needs table; give it with -o NAME.OPTION=VALUE"),
+        (["sharp", "-o", 'tabel={"a": 1}'], "sharp needs table; give"),
+        (["sharp", "-o", "table={}", "-o", "lovd=1"], "'lovd'; did you mean 'loved'?"),
+        (["sharp", "-o", "table"], "-o table: write OPTION=VALUE"),
+        (["topp"], "no strategy or distribution is called 'topp'; did you mean 'top_p'?"),
+        (["decodekit-absent"], "decodekit-absent 0.3.0 is broken: ImportError: x"),
+    ],
+)
+def test_check_says_what_it_needs(wrong, run, words, message):
+    status, _, err = run("plugins", "check", *words)
+    assert status == 2 and message in err
 
 
-@pytest.mark.parametrize(("kind", "name"), [("processor", "soft_pull"), ("criterion", "full_stops")])
-def test_a_new_plugin_passes_at_once(tmp_path, kind, name):
-    folder = new_plugin(name, kind, tmp_path / "plugin")
-    site = tmp_path / "site"
-    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(site)]
-    distribution = f"decodekit-{name.replace('_', '-')}"
-    env = {
-        **os.environ,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PYTHONPATH": f"{site}{os.pathsep}{ROOT}",
-        "DECODEKIT_PLUGINS": name,
-    }
-    for words in (
-        [*install, str(folder)],
-        ["-m", "pytest", "-q", str(folder)],
-        ["-m", "decodekit.cli", "plugins", "check", distribution],
-    ):
-        done = subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    for file in ("README.md", ".gitignore", "pyproject.toml"):
-        assert "@" not in (folder / file).read_text()
-    assert f"plugins check {name}" in (folder / ".github" / "workflows" / "test.yml").read_text()
+def test_check_of_a_distribution_tries_all_it_registers(wrong, run, tmp_path):
+    badge = tmp_path / "badge.svg"
+    words = ("plugins", "check", "decodekit-wrong", "-o", 'sharp.table={"a": 1}', "--badge", str(badge))
+    status, out, _ = run(*words, "--json")
+    reports = json.loads(out)
+    assert status == 1 and list(reports) == ["loose", "sharp"]
+    assert reports["sharp"]["passed"] and reports["sharp"]["array_api"] == "yes"
+    assert reports["sharp"]["options"] == {"table": {"a": 1}}
+    assert [law for law, holds in reports["loose"]["laws"].items() if holds is not True] == [DOMAINS]
+    assert "fails" in badge.read_text()
+    assert "microseconds" not in reports["loose"]
+    status, out, _ = run(*words)
+    assert status == 1 and "broken" in out and "outside" in out
 
 
-def test_a_new_plugin_overwrites_nothing(tmp_path, run):
-    with pytest.raises(InputError, match="already exists"):
-        new_plugin("mine", "processor", tmp_path)
-    status, _, err = run("plugins", "new", "My-Sampler")
-    assert status == 2 and "snake_case, such as top_p, got 'My-Sampler'" in err
+@pytest.fixture
+def wrong(monkeypatch, run):
+    """An installed distribution with a wrong strategy and one that needs a table, and one that is broken."""
 
+    class Sharp(LogitsProcessor):
+        def __init__(self, table, loved: int = 0):
+            self.table = table
 
-def test_a_plugin_is_disabled_and_enabled_again(tmp_path, monkeypatch):
-    monkeypatch.delenv("DECODEKIT_PLUGINS", raising=False)
-    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(tmp_path / "deep" / "plugins.json"))
-    assert allowed() is None
-    file = choose("mirostat", load=False)
-    assert read(file) == ["mirostat"] and "mirostat" not in allowed() and "hello" in allowed()
-    monkeypatch.setenv("DECODEKIT_PLUGINS", "mirostat")
-    assert allowed() == {"mirostat"}  # the environment decides
-    monkeypatch.delenv("DECODEKIT_PLUGINS")
-    choose("mirostat", load=True)
-    assert allowed() is None
+        def process(self, logits, step, state):
+            return logits
 
+    class Module:
+        @hookimpl
+        def register_logits_processors(self, register):
+            register("loose", partial(Loose, fault="unchecked"))
+            register("sharp", Sharp)
 
-@pytest.mark.parametrize("content", ["", "[]", '{"disabled": 7}', '{"disabled": [], "x": 1}', "{" * 5000])
-def test_a_choice_that_cannot_be_read_is_an_error(tmp_path, monkeypatch, content):
-    (tmp_path / "plugins.json").write_text(content)
-    with pytest.raises(
-        InputError, match=r"plugins.json: cannot be read as a choice of plugins .*mend or remove"
-    ):
-        read(tmp_path / "plugins.json")
+    def entry(name, load):
+        dist = SimpleNamespace(
+            name=f"decodekit-{name}", version="0.3.0", locate_file=lambda path: Path("/site")
+        )
+        return SimpleNamespace(name=name, module=f"{name}_module", value="", dist=dist, load=load)
 
+    def absent():
+        raise ImportError("x")
 
-def test_a_schema_has_domains_and_defaults():
-    found = schema(Loose)
-    assert found["properties"]["p"] == {
-        "type": "number",
-        "minimum": 0.0,
-        "maximum": 1.0,
-        "description": "a share",
-        "x-neutral": 0,
-        "default": 0.5,
-    }
-    assert found["required"] == [] and found["additionalProperties"] is False
-
-
-def test_schemas_are_what_json_schema_knows(run):
-    jsonschema = pytest.importorskip("jsonschema")
-    for kind in json.loads(run("plugins", "schema")[1]).values():
-        for found in kind.values():
-            jsonschema.Draft202012Validator.check_schema(found)
-    top_p = json.loads(run("plugins", "schema", "top_p")[1])
-    validator = jsonschema.Draft202012Validator(top_p)
-    assert validator.is_valid({"p": 0.9})
-    assert not any(map(validator.is_valid, [{}, {"p": 1.1}, {"p": "0.9"}, {"p": 0.9, "q": 1}]))
-
-
-def test_labelled_lines_are_read():
-    assert labels(TopP)["neutral"] == "p = 1"
-    assert labels(Loose) == {} and summary(Loose).startswith("Takes every p")
-
-
-def test_every_built_in_strategy_is_defined(plugins):
-    for registry in (plugins.logits_processors, plugins.stopping_criteria):
-        for name, (factory, _) in registry.entries.items():
-            assert set(labels(factory)) == set(LABELS), name
-
-
-def test_show_and_page_tell_the_same(run):
-    shown = " ".join(run("plugins", "show", "top_p")[1].split())
-    assert "ICLR 2020" in shown and "neutral" in shown
-    page = run("plugins", "page")[1]
-    assert "### top_p" in page and "| `p` | probability mass to keep | [0, 1] |" in page
-
-
-def test_the_page_in_the_documentation_is_that_of_today(run, plugins):
-    """For what is built in; plugins are compared where they are installed."""
-    written = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
-    for entry in run("plugins", "page")[1].split("\n### ")[1:]:
-        assert entry.partition("\n## ")[0].strip() in written, "make docs/strategies.md again"
+    monkeypatch.setenv("DECODEKIT_PLUGINS", "wrong,absent")
+    both = [entry("wrong", Module), entry("absent", absent)]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: both)

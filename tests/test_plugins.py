@@ -1,24 +1,32 @@
+import json
 import types
 from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 
 from decodekit import LogitsProcessor, hookimpl, load_plugins
-from decodekit.errors import ParameterError, PluginError, PluginWarning, UnknownNameError
-from decodekit.plugin_choice import allowed
+from decodekit.errors import InputError, ParameterError, PluginError, PluginWarning, UnknownNameError
+from decodekit.parameters import Real
+from decodekit.plugin_choice import Choice, allowed, choose, read
+from decodekit.plugins import shadowed
 
 
 class FakeEntryPoint:
     """An installed distribution with one module."""
 
-    def __init__(self, name, module, distribution="decodekit-other", version="0.3.0"):
-        self.name, self.module, self.value = name, module, f"{name}_module"
-        self.dist = types.SimpleNamespace(name=distribution, version=version)
+    def __init__(self, name, target, distribution="decodekit-other", version="0.3.0"):
+        self.name, self.module, self.value = name, f"{name}_module", f"{name}_module"
+        self.target = target
+        self.dist = types.SimpleNamespace(
+            name=distribution, version=version, locate_file=lambda path: Path("/site")
+        )
 
     def load(self):
-        if isinstance(self.module, BaseException):
-            raise self.module
-        return self.module
+        if isinstance(self.target, BaseException):
+            raise self.target
+        return self.target
 
 
 def module(**hooks):
@@ -103,7 +111,8 @@ def test_two_plugins_with_one_name_are_an_error_that_names_both(installed):
         FakeEntryPoint("b", module(mine=Mine), "decodekit-b"),
     )
     with pytest.raises(
-        PluginError, match=r"'mine' is registered twice: by decodekit-a 0.3.0 and by decodekit-b"
+        PluginError,
+        match=r"'mine' is registered twice: by decodekit-a 0.3.0 and by decodekit-b .* plugins disable b",
     ):
         load_plugins()
 
@@ -164,16 +173,95 @@ def test_what_cannot_be_a_strategy_is_refused(installed, name, factory):
         load_plugins()
 
 
-def test_only_the_named_plugins_are_loaded(installed, monkeypatch):
+def test_only_the_named_plugins_are_loaded(installed):
     installed(FakeEntryPoint("mine", module(mine=Mine)), FakeEntryPoint("broken", ImportError("x")))
-    assert "mine" in load_plugins(only={"mine"}).logits_processors.entries
-    assert [p.state for p in load_plugins(only=()).installed] == ["disabled", "disabled"]
+    plugins = load_plugins(only={"mine"})
+    assert "mine" in plugins.logits_processors.entries
+    assert [p.state for p in plugins.installed] == ["ok", "not allowed"]
+    assert [p.state for p in load_plugins(only=()).installed] == ["not allowed", "not allowed"]
+    some = load_plugins(Choice(frozenset({"mine", "broken"}), frozenset({"broken"})))
+    assert [p.state for p in some.installed] == ["ok", "disabled"]
+
+
+def test_what_is_not_loaded_is_said_where_something_is_missing(installed):
+    installed(FakeEntryPoint("mine", module(mine=Mine)))
+    registry = load_plugins(Choice(disabled=frozenset({"mine"}))).logits_processors
+    with pytest.raises(
+        UnknownNameError, match=r"no logits processor named 'mine'; .*not loaded: mine \(disabled\)"
+    ):
+        registry.create("mine")
+
+
+def test_the_environment_decides_which_are_loaded(monkeypatch, tmp_path):
+    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(tmp_path / "plugins.json"))
+    (tmp_path / "plugins.json").write_text('{"disabled": ["mine"]}')
     monkeypatch.setenv("DECODEKIT_PLUGINS", "")
-    assert allowed() == set()
+    assert allowed() == Choice(frozenset())
     monkeypatch.setenv("DECODEKIT_PLUGINS", "mine, other")
-    assert allowed() == {"mine", "other"}
+    assert allowed() == Choice(frozenset({"mine", "other"}))
     monkeypatch.delenv("DECODEKIT_PLUGINS")
-    assert allowed() is None
+    assert allowed() == Choice(disabled=frozenset({"mine"}))
+
+
+def test_a_plugin_is_disabled_and_enabled_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(tmp_path / "deep" / "plugins.json"))
+    monkeypatch.delenv("DECODEKIT_PLUGINS", raising=False)
+    assert allowed() == Choice()
+    file = choose({"mirostat"}, load=False)
+    assert file == tmp_path / "deep" / "plugins.json"
+    assert allowed().why_not("mirostat") == "disabled" and allowed().why_not("hello") == ""
+    choose({"mirostat"}, load=True)
+    assert allowed() == Choice()
+
+
+def test_an_allow_list_is_kept_and_grows_by_what_is_enabled(monkeypatch, tmp_path):
+    file = tmp_path / "plugins.json"
+    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(file))
+    file.write_text('{"allowed": ["hello"]}')
+    assert read(file).why_not("mirostat") == "not allowed" and read(file).why_not("hello") == ""
+    choose({"mirostat"}, load=True)
+    choose({"hello"}, load=False)
+    assert read(file) == Choice(frozenset({"hello", "mirostat"}), frozenset({"hello"}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "7",
+        '{"disabled": 7}',
+        '{"disabled": "mine"}',
+        '{"allowed": null}',
+        '{"allowed": [1]}',
+        '{"disabled": [], "x": 1}',
+        '{"disabled": [], "disabled": []}',
+        "{" * 5000,
+        "\udcff",
+    ],
+)
+def test_a_choice_that_cannot_be_read_is_an_error(tmp_path, content):
+    (tmp_path / "plugins.json").write_text(content, errors="surrogateescape")
+    with pytest.raises(
+        InputError, match=r"plugins.json: cannot be read as a choice of plugins .*mend or remove"
+    ):
+        read(tmp_path / "plugins.json")
+
+
+def test_a_copy_behind_another_is_shadowed(monkeypatch, tmp_path):
+    for folder, name, version in (("a", "decodekit_twice", "2.0"), ("b", "decodekit-twice", "1.0")):
+        info = tmp_path / folder / f"decodekit_twice-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[decodekit]\ntwice = no_such_module\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "b"))
+    monkeypatch.syspath_prepend(str(tmp_path / "a"))
+    (found,) = [plugin for plugin in shadowed() if plugin.name == "twice"]
+    assert found.distribution == "decodekit-twice 1.0" and found.origin == str(tmp_path / "b")
+    assert found.state.startswith(f"shadowed by decodekit_twice 2.0 in {tmp_path / 'a'}")
+    with pytest.warns(PluginWarning, match="decodekit_twice 2.0 is broken"):
+        (first,) = [plugin for plugin in load_plugins(only={"twice"}).installed if plugin.name == "twice"]
+    assert first.origin == str(tmp_path / "a")
 
 
 def test_an_unknown_name_suggests_the_nearest(plugins):
@@ -193,3 +281,85 @@ def test_a_factory_that_raises_is_named(installed):
     installed(FakeEntryPoint("mine", module(mine=factory)))
     with pytest.raises(PluginError, match=r"mine \(from decodekit-other 0.3.0\) could not be made: OSError"):
         load_plugins().logits_processors.create("mine")
+
+
+def test_an_option_that_is_nearly_there_is_suggested(installed):
+    installed(FakeEntryPoint("mine", module(mine=Mine)))
+    with pytest.raises(
+        ParameterError, match=r"'strenght'; did you mean 'strength'\? it takes strength: float"
+    ):
+        load_plugins().logits_processors.create("mine", strenght=2.0)
+
+
+class Trusting(LogitsProcessor):
+    """Looks at none of its options."""
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        count: int | None = None,
+        text: str = "",
+        fast: bool = False,
+        mode: Literal["soft", "hard", 1] = "soft",
+        named: Annotated[float, Real("(-inf, inf)")] = 0.0,
+        free=None,
+    ):
+        self.text = text + ""
+        self.options = share, count, fast, mode, named, free
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("share", "0.7", r"share must be a number in \(-inf, inf\), got '0.7'"),
+        ("share", True, "share must be a number"),
+        ("share", float("nan"), r"share must be in \(-inf, inf\), got nan"),
+        ("named", [1], "named must be a number"),
+        ("count", 1.0, "count must be a whole number"),
+        ("count", "3", "count must be a whole number"),
+        ("text", 3, "text must be a text, got 3"),
+        ("fast", 1, "fast must be true or false, got 1"),
+        ("mode", "softly", "mode must be 'soft' or 'hard' or 1, got 'softly'"),
+        ("mode", True, "mode must be 'soft' or 'hard' or 1, got True"),
+    ],
+)
+def test_options_have_the_types_they_are_annotated_with(installed, option, value, message):
+    installed(FakeEntryPoint("trusting", module(trusting=Trusting)))
+    with pytest.raises(ParameterError, match=f"trusting: {message}"):
+        load_plugins().logits_processors.create("trusting", **{option: value})
+
+
+def test_options_of_the_right_types_arrive(installed):
+    installed(FakeEntryPoint("trusting", module(trusting=Trusting)))
+    registry = load_plugins().logits_processors
+    assert registry.create("trusting", 1, None, "a", True, 1, 2, {}).options == (1, None, True, 1, 2, {})
+    assert registry.create("trusting", count=3, mode="hard").options[1:4] == (3, False, "hard")
+
+
+def test_a_clash_is_ended_by_leaving_one_out(installed, run, monkeypatch, tmp_path):
+    installed(
+        FakeEntryPoint("a", module(mine=Mine), "decodekit-a"),
+        FakeEntryPoint("b", module(mine=Mine), "decodekit-b"),
+    )
+    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(tmp_path / "plugins.json"))
+    monkeypatch.delenv("DECODEKIT_PLUGINS")
+    status, _, err = run("plugins", "list")
+    assert status == 3 and "`DECODEKIT_PLUGINS= decodekit plugins disable b`" in err
+    monkeypatch.setenv("DECODEKIT_PLUGINS", "")
+    status, _, err = run("plugins", "disable", "decodekit-b")
+    assert status == 0 and "DECODEKIT_PLUGINS is set and decides" in err
+    monkeypatch.delenv("DECODEKIT_PLUGINS")
+    status, out, _ = run("plugins", "list", "--json")
+    decodekit, a, b = json.loads(out)["plugins"]
+    assert decodekit["origin"] == "built in" and "top_p" in decodekit["registers"]["logits processor"]
+    assert a == {
+        "plugin": "a",
+        "distribution": "decodekit-a",
+        "version": "0.3.0",
+        "origin": "/site",
+        "state": "ok",
+        "registers": {"logits processor": ["mine"]},
+    }
+    assert (b["state"], b["registers"]) == ("disabled", {})
+    status, _, err = run("plugins", "disable", "c")
+    assert status == 2 and "no installed plugin is called 'c'; there are a, b" in err

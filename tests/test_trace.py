@@ -1,5 +1,6 @@
 """The trace: the tokens are those of generate, the numbers are those of the definition, the page is inert."""
 
+import ast
 import base64
 import hashlib
 import json
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import decodekit
 from decodekit import LogitsProcessor, StoppingCriterion, noise, strict_json
+from decodekit.chain import parse
 from decodekit.decoder import Decoder
 from decodekit.errors import ParameterError
 from decodekit.history import History
@@ -361,14 +363,18 @@ class Second(First):
     pass
 
 
-def test_what_would_be_read_as_something_else_has_no_recipe(tagline):
-    """The quotes in the text end what stands before the comma, and begin another criterion."""
+def test_a_text_with_quotes_and_commas_is_written_so_that_it_reads_back(tagline):
     own = {f.__name__.lower(): (f, Plugin("own", "own 1.0", "ok")) for f in (First, Second)}
-    plugins = replace(tagline.plugins, stopping_criteria=Registry("stopping criterion", own))
-    decoder = Decoder(tagline.model, tagline.tokenizer, tagline.bundle, plugins)
-    for text, written in (("a, b", True), ('", second="c', False), ('", third="c', False)):
+    registry = Registry("stopping criterion", own)
+    decoder = Decoder(
+        tagline.model, tagline.tokenizer, tagline.bundle, replace(tagline.plugins, stopping_criteria=registry)
+    )
+    for text in ("a, b", '", second="c', '", third="c', '\\", "'):
         trace = decoder.trace(COFFEE, None, seed=4, max_new_tokens=2, criteria=[First(text)])
-        assert (trace.recipe.python is not None) == written, text
+        assert trace.recipe.python is not None
+        (written,) = re.search(r"criteria=(\[.*\])", trace.recipe.python).groups()
+        (link,) = parse(ast.literal_eval(written), registry, StoppingCriterion)
+        assert link.strategy == First(text)
 
 
 # the page

@@ -73,7 +73,10 @@ class PluginsCommand(Command):
             return 0
         console.show_table("installed plugins", map(line, found))
         for kind, rows in offered.items():
-            console.show_table(kind, [{key: row[key] for key in ("name", "what it does")} for row in rows])
+            if rows:
+                console.show_table(
+                    kind, [{key: row[key] for key in ("name", "what it does")} for row in rows]
+                )
         return 0
 
     def _show(self, args: argparse.Namespace) -> int:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
-import numpy as np
-
-from decodekit.progress import Confidence
-from decodekit.stopping import Progress, Stop, StoppingCriterion
+from decodekit.stopping import Stop, StoppingCriterion
+from decodekit.testing.continuation import continuation
+from decodekit.testing.obedience import obey
 from decodekit.testing.surroundings import changed, surroundings
-from decodekit.testing.table_model import histories
-
-LETTERS = ["a", "b", "c", " ", ".", "\n", "ab", "no"]
 
 
 def answers_a_verdict(criterion: StoppingCriterion, seed: int) -> None:
     """answers a Stop or None"""
-    for progress in _progresses(seed):
+    for progress in continuation(criterion, seed):
         stop = criterion.check(progress)
         assert stop is None or isinstance(stop, Stop)
 
 
 def repeats(criterion: StoppingCriterion, seed: int) -> None:
     """same progress, same verdict"""
-    progresses = list(_progresses(seed))
+    progresses = list(continuation(criterion, seed))
     first = [criterion.check(progress) for progress in progresses]
     assert first == [criterion.check(progress) for progress in progresses]
     assert first[::-1] == [criterion.check(progress) for progress in progresses[::-1]]
@@ -37,14 +34,14 @@ def gives_a_reason(criterion: StoppingCriterion, seed: int) -> None:
 
 def keeps_a_part(criterion: StoppingCriterion, seed: int) -> None:
     """keeps a part of the text"""
-    for progress in _progresses(seed):
+    for progress in continuation(criterion, seed):
         stop = criterion.check(progress)
         assert stop is None or stop.keep is None or 0 <= stop.keep <= len(progress.text)
 
 
 def holds_back_a_part(criterion: StoppingCriterion, seed: int) -> None:
     """holds back a part of the text"""
-    for progress in _progresses(seed):
+    for progress in continuation(criterion, seed):
         assert 0 <= criterion.pending(progress.text) <= len(progress.text)
 
 
@@ -52,7 +49,7 @@ def held_back_what_it_cuts(criterion: StoppingCriterion, seed: int) -> None:
     """text that a verdict cuts off was held back before"""
     for trial in range(20):
         shown = 0
-        for progress in _progresses(seed + trial):
+        for progress in continuation(criterion, seed + trial):
             if (stop := criterion.check(progress)) is not None:
                 assert stop.keep is None or stop.keep >= shown
                 break
@@ -62,7 +59,7 @@ def held_back_what_it_cuts(criterion: StoppingCriterion, seed: int) -> None:
 def leaves_the_process_alone(criterion: StoppingCriterion, seed: int) -> None:
     """changes nothing around it"""
     before = surroundings()
-    for progress in _progresses(seed):
+    for progress in continuation(criterion, seed):
         criterion.check(progress)
         criterion.pending(progress.text)
     assert not (names := changed(before, surroundings())), ", ".join(names)
@@ -82,27 +79,10 @@ LAWS: tuple[Callable[[StoppingCriterion, int], None], ...] = (
 def check_stopping_criterion(criterion: StoppingCriterion, *, seed: int = 0) -> None:
     """Raise AssertionError, naming the law, if `criterion` breaks the contract."""
     for law in LAWS:
-        try:
-            law(criterion, seed)
-        except AssertionError as exc:
-            raise AssertionError(f"{law.__doc__}{f': {exc}' if str(exc) else ''}") from exc
-
-
-def _progresses(seed: int) -> Iterator[Progress]:
-    """One sequence as it grows, token by token."""
-    draw = np.random.default_rng(seed)
-    tokens = draw.integers(0, len(LETTERS), 40).tolist()
-    confidence = [Confidence(*map(float, draw.exponential(size=2))) for _ in tokens]
-    text = ""
-    starts: list[int] = []
-    for i, token in enumerate(tokens):
-        starts = [*starts, len(text)]
-        text += LETTERS[token]
-        (history,) = histories([0, *tokens[: i + 1]])
-        yield Progress(history, text, starts[-1], 0.1 * i, starts, confidence[: i + 1])
+        obey(law.__doc__ or "", partial(law, criterion, seed))
 
 
 def _stops(criterion: StoppingCriterion, seed: int) -> Iterator[Stop]:
-    for progress in _progresses(seed):
+    for progress in continuation(criterion, seed):
         if (stop := criterion.check(progress)) is not None:
             yield stop

@@ -14,15 +14,16 @@ import numpy as np
 
 def surroundings() -> dict[str, Any]:
     """By name: random states, floating-point errors, folder, environment, locale, threads, signals."""
+    name, keys, *rest = np.random.get_state()
     return {
-        "NumPy's global random state": repr(np.random.get_state()),
+        "NumPy's global random state": (name, np.asarray(keys).tobytes(), *rest),
         "Python's global random state": random.getstate(),
         "NumPy's handling of floating-point errors": np.geterr(),
         "the working folder": os.getcwd(),
         "the environment": dict(os.environ),
         "the locale": locale.setlocale(locale.LC_ALL),
         "the threads": frozenset(thread.ident for thread in threading.enumerate()),
-        "the handler of interrupts": signal.getsignal(signal.SIGINT),
+        "the handlers of signals": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
     }
 
 
