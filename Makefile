@@ -110,3 +110,16 @@ $(MODELS)/smol/genai-%: $(MODELS)/smol/checkpoint
 test-browser: .venv/ready
 	.venv/bin/pip $(PIP_INSTALL) -r tests/browser/requirements.txt
 	DECODEKIT_BROWSER=$(or $(DECODEKIT_BROWSER),chromium) .venv/bin/pytest tests/browser
+
+# make soak         every small case of the exactness tests; four minutes
+# make statistics   a million draws from each strategy; five minutes
+# make mutants      plant bugs, one by one, and see that the tests find them; six minutes
+.PHONY: soak statistics mutants
+soak: .venv/ready
+	DECODEKIT_SOAK=1 .venv/bin/pytest tests/exactness
+
+statistics: .venv/ready
+	.venv/bin/python tests/statistics/draws.py
+
+mutants: .venv/ready
+	.venv/bin/python tests/mutants/mutants.py

@@ -1,8 +1,8 @@
 """
 What the draw does over a million draws of each strategy, and whether its noise is independent of its place.
 
-    python tests/statistics/statistics.py            # a few minutes; prints a table, writes the figures
-    python tests/statistics/statistics.py --draws 20000
+    python tests/statistics/draws.py            # a few minutes; prints a table, writes the figures
+    python tests/statistics/draws.py --draws 20000
 
 Seeds are fixed, so that the numbers are the same every time. Expected probabilities are those of the
 slow references in tests/exactness, not of decodekit.
