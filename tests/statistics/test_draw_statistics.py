@@ -17,7 +17,7 @@ def statistics():
     """The command, which has the name of a standard module and imports its neighbours by name."""
     path = list(sys.path)
     sys.path.append(str(HERE))
-    spec = importlib.util.spec_from_file_location("draw_statistics", HERE / "statistics.py")
+    spec = importlib.util.spec_from_file_location("draw_statistics", HERE / "draws.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
