@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
 
+from decodekit.cached_model import PIECE, CachedModel
 from decodekit.errors import ContextError
 from decodekit.model import Model
 from decodekit.ops import Array
 
-T = TypeVar("T")
-
-CHUNK = 128  # tokens that are read in one call
-
 
 class Companion:
-    """The other sequence and its cache. It reads what is new in the answer when it is asked.
+    """The other sequence. It reads what is new in the answer when it is asked.
 
     call  runs a function on the thread that owns the model
     """
@@ -25,9 +21,8 @@ class Companion:
     def __init__(
         self, model: Model, call: Callable[[Callable[[], Array]], Array], prompt: Sequence[int]
     ) -> None:
-        self._model, self._call = model, call
+        self._model, self._call = CachedModel(model), call
         self._prompt = np.asarray(prompt, np.int64)
-        self._cache, self._read = model.new_cache(), self._prompt[:0]
 
     def __call__(self, generated: Array) -> Array:
         """Logits float32 [1, V] of what follows; tokens that were taken back are forgotten."""
@@ -40,13 +35,6 @@ class Companion:
         return self._call(lambda: self._predict(ids))
 
     def _predict(self, ids: Array) -> Array:
-        known = min(len(self._read), len(ids) - 1)
-        differ = np.flatnonzero(self._read[:known] != ids[:known])
-        known = int(differ[0]) if len(differ) else known
-        self._cache, self._read = self._cache.keep(known), ids[:known]
-        while known < len(ids):
-            chunk = ids[known : known + CHUNK]
-            logits, self._cache = self._model(chunk, self._cache, last=1)
-            known += len(chunk)
-        self._read = ids.copy()
-        return logits[-1:].copy()
+        while len(ids) - (known := self._model.known(ids)) > PIECE:
+            self._model.read(ids[: known + PIECE], last=0)
+        return self._model.read(ids, last=1).copy()

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,10 @@ from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
 from decodekit.score import Sum
-from decodekit.testing.examination import Finding
 from decodekit.verdict import Verdict
+
+if TYPE_CHECKING:
+    from decodekit.testing.examination import Finding
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)

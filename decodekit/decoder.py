@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from decodekit.again import prepare_again
 from decodekit.beam import Beam, search_beams
@@ -40,7 +40,9 @@ from decodekit.session import Session
 from decodekit.settings import MAX_SAMPLES, Settings
 from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
-from decodekit.trace import Trace, trace
+
+if TYPE_CHECKING:
+    from decodekit.trace import Trace
 
 
 class Decoder:
@@ -115,6 +117,7 @@ class Decoder:
         """
         prepared, one = self._prepare(prompt, chain, n, options)
         prepared = self._with_prompt_logprobs(prepared)
+        # Closed, since an error keeps frames alive, and with them requests.
         with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
             completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
@@ -220,6 +223,8 @@ class Decoder:
 
         top  candidates to list at each place, in [1, 1000]
         """
+        from decodekit.trace import trace  # for who asks; a decoder is there sooner without
+
         prepared = self._preparer.prepare(prompt, chain, self._streamed(options))
         return trace(prepared, prompt, self.engine, self, top=top)
 

@@ -36,6 +36,13 @@ def log_softmax(logits: Array) -> Array:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
 
+def entropy(log_p: Array) -> Array:
+    """Expected surprise, nats, [..., 1], of log-probabilities [..., N]; impossible candidates add nothing."""
+    xp = array_namespace(log_p)
+    p = xp.exp(log_p)
+    return -xp.sum(p * xp.where(p > 0, log_p, xp.zeros_like(log_p)), axis=-1, keepdims=True)
+
+
 def keep(logits: Array, kept: Array) -> Array:
     """The logits where `kept`, bool, -inf elsewhere."""
     xp = array_namespace(logits)

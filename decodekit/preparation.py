@@ -172,24 +172,18 @@ class Prepared:
     def stopping(self) -> tuple[StoppingCriterion, ...]:
         return tuple(one.strategy for one in self.criteria)
 
-    def answer(
-        self, sample: int, *, sampler: Sampler | None = None, detokenizer: Detokenizer | None = None
-    ) -> Answer:
-        """An answer not begun; a sampler may stand in for that of the chain."""
-        return Answer(
-            self.ids,
-            sampler or self.sampler,
-            self.stopping,
-            seed=self.seed,
-            sample=sample,
-            detokenizer=detokenizer or self.preparer.detokenizer(),
-            logprobs=self.logprobs,
-            companion=self.companion(),
-        )
-
-    def companion(self) -> Companion | None:
-        """Fresh, where a strategy has a second prompt."""
-        return None if self.second is None else self.preparer.companion(self.second)
+    def parts(self, sample: int) -> dict[str, Any]:
+        """What an `Answer` that is not begun is made of; detokenizer and companion are fresh."""
+        return {
+            "prompt": self.ids,
+            "sampler": self.sampler,
+            "stopping": self.stopping,
+            "seed": self.seed,
+            "sample": sample,
+            "detokenizer": self.preparer.detokenizer(),
+            "logprobs": self.logprobs,
+            "companion": None if self.second is None else self.preparer.companion(self.second),
+        }
 
     def request(
         self,
@@ -201,9 +195,9 @@ class Prepared:
         leader: Request | None = None,
     ) -> tuple[Request, Pieces]:
         """A request for one sample, and what makes text and the completion from its events."""
-        detokenizer = self.preparer.detokenizer()
+        parts = self.parts(sample)
         request = Request(
-            self.answer(sample, detokenizer=detokenizer),
+            Answer(**parts),
             self.room,
             emit,
             max_time=self.settings.max_time,
@@ -228,7 +222,7 @@ class Prepared:
             )
 
         takers = self.sampler.processors if self.sampler.takes_back else ()
-        return request, Pieces(self.stopping, detokenizer, finish, takers)
+        return request, Pieces(self.stopping, parts["detokenizer"], finish, takers)
 
     def _pace(self, costs: Costs, draft: Model | None) -> Pace | None:
         how = self.settings.speculate

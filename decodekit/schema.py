@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from decodekit.parameters import Number, Whole, interval
-from decodekit.plugins import signature
+from decodekit.plugins import signature, summary
 
 LABELS = ("formula", "boundary", "ties", "history", "neutral", "source")
 _PLAIN = {float: "number", int: "integer", str: "string", bool: "boolean"}
@@ -30,11 +30,6 @@ def schema(factory: Callable[..., Any]) -> dict[str, Any]:
         "required": [p.name for p in parameters if p.default is p.empty],
         "additionalProperties": False,
     }
-
-
-def summary(factory: Callable[..., Any]) -> str:
-    """The first line of a strategy's documentation."""
-    return (inspect.getdoc(factory) or "").partition("\n")[0]
 
 
 def labels(factory: Callable[..., Any]) -> dict[str, str]:

@@ -19,17 +19,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from decodekit.answer import Answer
+from decodekit.cached_model import PIECE, CachedModel
 from decodekit.costs import MEMORY, Costs
-from decodekit.history import Sequence as Row
 from decodekit.model import Model
 from decodekit.processors import Step
 from decodekit.sampling import Sampler
 
 MOST = 8  # guesses in one call
-PIECE = 128  # tokens of a text that a draft model reads at one step
 PROBE = 32  # steps without a guess after which one is tried, since costs and texts change
 
 
@@ -84,8 +81,7 @@ class DraftModel:
     free = False
 
     def __init__(self, model: Model, sampler: Sampler, vocabulary: int) -> None:
-        self._model, self._sampler, self._vocabulary = model, sampler, vocabulary
-        self._cache, self._read = model.new_cache(), np.zeros(0, np.int64)
+        self._model, self._sampler, self._vocabulary = CachedModel(model), sampler, vocabulary
 
     def guess(self, answer: Answer, most: int) -> Sequence[int]:
         if not self._catch_up(answer.ids):
@@ -94,7 +90,7 @@ class DraftModel:
         most = min(most, self._model.context_length - row.length)
         guesses: list[int] = []
         while len(guesses) < most:
-            logits = self._predict(row)[:, : self._vocabulary]
+            logits = self._model.read(row.history().ids, last=1)[:, : self._vocabulary]
             draw = self._sampler.draw(logits, Step.dense((row.history(),), logits.shape[-1]), states)
             states, id = draw.states, int(draw.tokens[0])
             row.append(id)
@@ -103,27 +99,12 @@ class DraftModel:
 
     def _catch_up(self, ids: Any) -> bool:
         """Read a piece of a long text; whether little is left. Whoever decodes beside it goes on."""
-        known = self._known(ids)
+        known = self._model.known(ids)
         if len(ids) - known <= PIECE:
             return True
         if len(ids) < self._model.context_length:
-            self._append(ids[: known + PIECE], known, last=0)
+            self._model.read(ids[: known + PIECE], last=0)
         return False
-
-    def _predict(self, row: Row) -> Any:
-        ids = row.history().ids
-        return self._append(ids, self._known(ids), last=1)
-
-    def _known(self, ids: Any) -> int:
-        """How many of these were read before, the last one left out."""
-        known = min(len(self._read), len(ids) - 1)
-        same = np.flatnonzero(self._read[:known] != ids[:known])
-        return int(same[0]) if len(same) else known
-
-    def _append(self, ids: Any, known: int, last: int) -> Any:
-        logits, self._cache = self._model(ids[known:], self._cache.keep(known), last=last)
-        self._read = ids.copy()
-        return logits
 
 
 @dataclass

@@ -19,16 +19,7 @@ class Steps(Answer):
     """The sequence of a session."""
 
     def __init__(self, prepared: Prepared) -> None:
-        super().__init__(
-            prepared.ids,
-            prepared.sampler,
-            prepared.stopping,
-            seed=prepared.seed,
-            sample=prepared.settings.sample,
-            detokenizer=prepared.preparer.detokenizer(),
-            logprobs=prepared.logprobs,
-            companion=prepared.companion(),
-        )
+        super().__init__(**prepared.parts(prepared.settings.sample))
         self._prepared = prepared
         self._before: list[tuple[State, ...]] = []
 

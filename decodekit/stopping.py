@@ -75,5 +75,15 @@ def first_stop(criteria: Iterable[StoppingCriterion], progress: Progress) -> Sto
     return None
 
 
+def overlap(text: str, string: str) -> int:
+    """Characters at the end of `text` that `string` begins with, fewer than all of it."""
+    start = max(0, len(text) - len(string) + 1)
+    while (start := text.find(string[0], start)) >= 0:
+        if string.startswith(text[start:]):
+            return len(text) - start
+        start += 1
+    return 0
+
+
 def _place(progress: Progress) -> str:
     return f"token {len(progress.history.generated) - 1}"

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from decodekit.plugins import Plugins, Registry
-from decodekit.schema import LABELS, labels, schema, summary
+from decodekit.plugins import Plugins, Registry, summary
+from decodekit.schema import LABELS, labels, schema
 
 HEAD = """# Strategies
 

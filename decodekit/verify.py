@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from decodekit.again import changes, ended_by_time
+from decodekit.answer import Answer
 from decodekit.contest import Contest, Follower, Refuted, contest
 from decodekit.decoder import Decoder
 from decodekit.errors import RecordError
@@ -36,7 +37,7 @@ def verify(decoder: Decoder, record: Record) -> Verdict:
         )
     judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
-    answer, stop = prepared.answer(record.sample, sampler=follower), None
+    answer, stop = _answer(prepared, follower), None
     try:
         for step, logits in enumerate(_rows(decoder, record, len(record.ids))):
             token = answer.take(logits)
@@ -54,7 +55,10 @@ def contest_at(
 ) -> tuple[int, Contest]:
     """The recorded token of a step against the one drawn there; or of an earlier step, if lost already."""
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
-    answer, rows = prepared.answer(record.sample, sampler=follower), _rows(decoder, record, step + 1)
+    answer, rows = (
+        _answer(prepared, follower),
+        _rows(decoder, record, step + 1),
+    )
     try:
         for _ in range(step):
             answer.take(next(rows))
@@ -63,6 +67,10 @@ def contest_at(
     logits = next(rows)
     here = answer.step(logits)
     return step, contest(follower, logits, here, answer.states, record.ids[step], drawn)
+
+
+def _answer(prepared: Prepared, follower: Follower) -> Answer:
+    return Answer(**prepared.parts(prepared.settings.sample) | {"sampler": follower})
 
 
 def _rows(decoder: Decoder, record: Record, count: int) -> Iterator[Array]:

@@ -9,7 +9,8 @@ import pytest
 
 from decodekit import LogitsProcessor
 from decodekit.parameters import Real, Whole
-from decodekit.schema import labels, schema, summary
+from decodekit.plugins import summary
+from decodekit.schema import labels, schema
 from decodekit.strategies.top_p import TopP
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from once import Once
 
 import decodekit
 from decodekit import LogitsProcessor
@@ -52,20 +53,6 @@ class Surprise(LogitsProcessor):
         return bound - 0.2 * (
             -np.take_along_axis(log_softmax(logits), column[:, None], axis=-1) - self.target
         )
-
-
-class Once(LogitsProcessor):
-    """Every token once, as long as there are others. First of a chain, so that columns are ids."""
-
-    def init(self, batch):
-        return ((),) * batch
-
-    def process(self, logits, step, seen):
-        out = np.stack([keep(r, ~np.isin(i, list(s))) for r, i, s in zip(logits, step.ids, seen)])
-        return np.where(np.isfinite(out).any(axis=-1, keepdims=True), out, logits)
-
-    def accept(self, logits, column, seen):
-        return tuple((*s, int(c)) for s, c in zip(seen, column))
 
 
 class Counting(LogitsProcessor):

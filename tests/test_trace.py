@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from once import Once
 
 import decodekit
-from decodekit import LogitsProcessor, StoppingCriterion, noise, strict_json
+from decodekit import StoppingCriterion, noise, strict_json
 from decodekit.chain import parse
 from decodekit.decoder import Decoder
 from decodekit.errors import ParameterError
 from decodekit.history import History
-from decodekit.ops import keep, softmax
+from decodekit.ops import softmax
 from decodekit.plugins import Plugin, Registry
 from decodekit.strategies.temperature import Temperature
 from decodekit.strategies.top_k import TopK
@@ -36,25 +37,11 @@ COFFEE = "Give me a tagline for a new coffee shop."
 CHAIN = "temperature=0.9, top_k=40, top_p=0.9"
 
 
-class Forgetting(LogitsProcessor):
-    """Removes the tokens that it accepted, while others are left; not registered anywhere."""
-
-    def init(self, batch):
-        return ((),) * batch
-
-    def process(self, logits, step, seen):
-        out = np.stack([keep(r, ~np.isin(i, list(s))) for r, i, s in zip(logits, step.ids, seen)])
-        return np.where(np.isfinite(out).any(axis=-1, keepdims=True), out, logits)
-
-    def accept(self, logits, column, seen):
-        return tuple((*s, int(c)) for s, c in zip(seen, column))
-
-
 CHAINS = [
     None,
     CHAIN,
     "repetition_penalty=1.3, frequency_penalty=0.3, temperature=1.2, min_p=0.02",
-    [Forgetting(), Temperature(0.9), TopK(5)],
+    [Once(), Temperature(0.9), TopK(5)],
 ]
 
 
@@ -261,7 +248,7 @@ def test_what_cannot_be_honoured_is_refused(decoder, options, message):
 
 def traces(tagline, make_decoder):
     yield tagline.trace(COFFEE, CHAIN, seed=4)
-    yield tagline.trace([5, 6], [Forgetting()], seed=4, max_new_tokens=3, stop="zzz", top=2)
+    yield tagline.trace([5, 6], [Once()], seed=4, max_new_tokens=3, stop="zzz", top=2)
     yield make_decoder(padding=5).trace("a", None, min_new_tokens=2, max_new_tokens=3, top=400)
 
 
@@ -345,7 +332,7 @@ def test_a_recipe_of_a_sample_or_of_ids_is_in_python_only(tagline, capsys):
         assert capsys.readouterr().out == trace.text + "\n"
 
 
-@pytest.mark.parametrize("chain", [[Forgetting()], [Temperature(0.5), Temperature(0.5)]], ids=repr)
+@pytest.mark.parametrize("chain", [[Once()], [Temperature(0.5), Temperature(0.5)]], ids=repr)
 def test_what_cannot_be_written_down_has_no_recipe(tagline, chain):
     recipe = tagline.trace(COFFEE, chain, seed=4, max_new_tokens=2).recipe
     assert (recipe.python, recipe.command) == (None, None)

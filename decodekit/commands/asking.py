@@ -1,10 +1,13 @@
-"""What the commands that decode a prompt have in common: arguments for the chain and for the end."""
+"""What commands have in common: arguments for a chain and its end, prompts and texts."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
+
+from decodekit.errors import InputError
 
 
 def add_chain(parser: argparse.ArgumentParser) -> None:
@@ -46,3 +49,14 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 def read_prompt(text: str) -> str:
     """A prompt from the command line; - stands for standard input."""
     return sys.stdin.read().rstrip("\n") if text == "-" else text
+
+
+def read_text(file: str) -> str:
+    """The text in a file, UTF-8; - stands for standard input."""
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as exc:
+        raise InputError(f"{file}: cannot be read ({exc.strerror or exc}); check the path") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{file}: not UTF-8 at byte {exc.start}; convert it") from exc

@@ -12,8 +12,8 @@ from pathlib import Path
 from decodekit.errors import InputError, UnknownNameError
 from decodekit.hookspecs import Command
 from decodekit.plugin_choice import ALLOWED, choose
-from decodekit.plugins import Plugins, Registry
-from decodekit.schema import LABELS, labels, schema, summary
+from decodekit.plugins import Plugins, Registry, summary
+from decodekit.schema import LABELS, labels, schema
 
 
 class PluginsCommand(Command):

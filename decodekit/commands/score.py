@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodekit import json_lines
+from decodekit.commands.asking import read_text
 from decodekit.errors import DecodekitError, InputError, ParameterError, PromptError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
@@ -77,7 +78,7 @@ class Score(Command):
 
 def _rows(args: argparse.Namespace) -> Iterator[Row]:
     if not args.jsonl:
-        yield args.file, _text(args.file), args.prompt
+        yield args.file, read_text(args.file), args.prompt
         return
     if args.prompt is not None:
         raise ParameterError("--prompt and --jsonl exclude each other; give every row its prompt")
@@ -101,16 +102,6 @@ def _asks(prompt: Any) -> bool:
     return isinstance(prompt, str) or (
         isinstance(prompt, list) and bool(prompt) and all(isinstance(message, dict) for message in prompt)
     )
-
-
-def _text(file: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as exc:
-        raise InputError(f"{file}: cannot be read ({exc.strerror or exc}); check the path") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{file}: not UTF-8 at byte {exc.start}; convert it") from exc
 
 
 def _passage(scorer: Scorer, row: Row, of_many: bool) -> Passage:

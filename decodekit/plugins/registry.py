@@ -72,7 +72,7 @@ class Registry:
 
     def help(self, name: str) -> str:
         """The first line of a strategy's documentation."""
-        return (inspect.getdoc(self._find(name)[0]) or "").partition("\n")[0]
+        return summary(self._find(name)[0])
 
     def plugin(self, name: str) -> Plugin:
         return self._find(name)[1]
@@ -101,6 +101,11 @@ def signature(factory: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(factory, eval_str=True)
     except NameError:  # an annotation that holds for type checkers only
         return inspect.signature(factory)
+
+
+def summary(factory: Callable[..., Any]) -> str:
+    """The first line of a strategy's documentation."""
+    return (inspect.getdoc(factory) or "").partition("\n")[0]
 
 
 def _plain(annotation: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated
 from decodekit.errors import ParameterError
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.parameters import Whole
-from decodekit.stopping import Progress, Stop, StoppingCriterion
+from decodekit.stopping import Progress, Stop, StoppingCriterion, overlap
 
 MAX_STRINGS = 16
 MAX_BYTES = 1024  # each, UTF-8
@@ -54,21 +54,11 @@ class StopStrings(StoppingCriterion):
 
     def pending(self, text: str) -> int:
         """The longest end of `text` that begins a stop string."""
-        return max(_overlap(text, s) for s in self.strings)
+        return max(overlap(text, s) for s in self.strings)
 
 
 def _find(string: str, progress: Progress) -> int:
     return progress.text.find(string, max(0, progress.start - len(string) + 1))
-
-
-def _overlap(text: str, string: str) -> int:
-    """Characters at the end of `text` that `string` begins with, fewer than all of it."""
-    start = max(0, len(text) - len(string) + 1)
-    while (start := text.find(string[0], start)) >= 0:
-        if string.startswith(text[start:]):
-            return len(text) - start
-        start += 1
-    return 0
 
 
 @hookimpl

@@ -10,11 +10,10 @@ from typing import Annotated
 import numpy as np
 
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, array_namespace, keep, log_softmax
+from decodekit.ops import SMALL, Array, array_namespace, entropy, keep, log_softmax
 from decodekit.parameters import Real
 from decodekit.processors import LogitsProcessor, State, Step
 
-SMALL = 4096  # candidates up to which sorting all of them is as fast
 _RINGS = (*np.geomspace(0.25, 128.0, 29).tolist(), np.inf)  # nats; beyond 128 lies no mass in float32
 
 
@@ -59,13 +58,6 @@ def typical_pruned(logits: Array, p: float) -> Array:
     ring = ring[distance[ring].argsort()]
     short = np.count_nonzero(inside + np.cumsum(probability[ring], dtype=np.float64) < p)
     return keep(logits, distance <= distance[ring[min(short, len(ring) - 1)]])
-
-
-def entropy(log_p: Array) -> Array:
-    """Expected surprise, nats, [..., 1], of log-probabilities [..., N]; impossible candidates add nothing."""
-    xp = array_namespace(log_p)
-    p = xp.exp(log_p)
-    return -xp.sum(p * xp.where(p > 0, log_p, xp.zeros_like(log_p)), axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)

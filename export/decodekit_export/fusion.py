@@ -15,6 +15,8 @@ import numpy as np
 import onnx_ir
 from onnx_ir.passes import common
 
+from decodekit_export.rewriting import constant, replace
+
 MICROSOFT = "com.microsoft"
 
 
@@ -38,7 +40,7 @@ def _undo_transposes(graph: onnx_ir.Graph) -> None:
     """A transpose of a transpose that brings every axis back is its input."""
     for node in list(graph):
         before = _made_by(node.inputs[0], "Transpose") if node.op_type == "Transpose" else None
-        if before is None:
+        if before is None or before.inputs[0] is None:
             continue
         first, second = (list(n.attributes["perm"].as_ints()) for n in (before, node))
         if [first[i] for i in second] == sorted(first):
@@ -105,11 +107,7 @@ def _side_by_side(graph: onnx_ir.Graph, weights: Sequence[onnx_ir.Value]) -> onn
     if name in graph.initializers:
         return graph.initializers[name]
     arrays = [weight.const_value.numpy() for weight in weights]  # type: ignore[union-attr]
-    tensor = onnx_ir.Tensor(np.concatenate(arrays, axis=-1), name=name)
-    kind = onnx_ir.TensorType(tensor.dtype)
-    value = onnx_ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    return constant(graph, name, np.concatenate(arrays, axis=-1))
 
 
 def _transpose_in_passing(graph: onnx_ir.Graph, product: onnx_ir.Node) -> None:
@@ -120,11 +118,7 @@ def _transpose_in_passing(graph: onnx_ir.Graph, product: onnx_ir.Node) -> None:
     fused = onnx_ir.node(
         "FusedMatMul", [product.inputs[0], transpose.inputs[0]], {"transB": 1}, domain=MICROSOFT
     )
-    graph.insert_before(product, fused)
-    before, after = product.outputs[0], fused.outputs[0]
-    after.shape, after.type = before.shape, before.type
-    after.name, before.name = before.name, None
-    onnx_ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
+    replace(graph, product, [fused])
 
 
 def _made_by(value: onnx_ir.Value | None, operator: str) -> onnx_ir.Node | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from decodekit.ops import log_softmax
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 from decodekit_export.reference import Reference
@@ -81,7 +82,7 @@ def read_text(path: Path | None) -> tuple[str, str]:
 
 def listen(reference: Reference, text: Text) -> list[Array]:
     """What the model says at every place of every window, log-probabilities float32 [T, V]."""
-    return [_log_softmax(reference(window)[0]) for window in text.windows]
+    return [log_softmax(reference(window)[0]) for window in text.windows]
 
 
 def compare(before: Sequence[Array], text: Text, path: Path, kind: str, shape: CacheShape) -> Quality:
@@ -90,7 +91,7 @@ def compare(before: Sequence[Array], text: Text, path: Path, kind: str, shape: C
     losses, divergence, same = np.zeros(2), 0.0, 0
     for window, said in zip(text.windows, before, strict=True):
         rows = ROWS[kind](session, shape, 1, len(window))
-        now = _log_softmax(rows.feed([window])[0])
+        now = log_softmax(rows.feed([window])[0])
         next_ids = np.asarray(window[1:])[:, None]
         losses -= [np.take_along_axis(p[:-1], next_ids, -1).sum(dtype=np.float64) for p in (said, now)]
         divergence += float((np.exp(said[:-1]) * (said[:-1] - now[:-1])).sum(dtype=np.float64))
@@ -104,8 +105,3 @@ def compare(before: Sequence[Array], text: Text, path: Path, kind: str, shape: C
         divergence=divergence / tokens,
         agreement=same / tokens,
     )
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from decodekit_export.errors import ExportError
 from decodekit_export.fusion import MICROSOFT
 from decodekit_export.grid import BITS, BLOCKS, Grid
+from decodekit_export.rewriting import constant, replace
 
 OF_FLOATS, OF_WHOLE_NUMBERS = 1, 4  # accuracy_level of MatMulNBits
 
@@ -60,7 +61,7 @@ class Quantization:
         kept = {id(m.weight) for n, m in modules if any(fnmatchcase(n, p) for p in self.keep)}
         done: set[int] = set()
         for name, module in modules:
-            weight: Tensor = module.weight  # type: ignore[assignment]
+            weight: Tensor = module.weight
             if id(weight) in kept | done:
                 continue
             if module is model.get_input_embeddings():
@@ -138,7 +139,7 @@ class _Stored:
         added = [onnx_ir.node("MatMulNBits", [node.inputs[0], *parts], options, domain=MICROSOFT)]
         if bias is not None:
             added.append(onnx_ir.node("Add", [added[0].outputs[0], bias]))
-        self._replace(node, added)
+        replace(self._graph, node, added)
 
     def lookup(self, node: onnx_ir.Node) -> None:
         """The rows of an embedding w [V, K] that ids name."""
@@ -152,10 +153,12 @@ class _Stored:
             "gather_axis": 0,
             "quantize_axis": 1,
         }
-        shape = _constant(self._graph, f"{codes.name}.shape", np.asarray([0, -1]))
+        shape = constant(self._graph, f"{codes.name}.shape", np.asarray([0, -1]))
         rows = onnx_ir.node("Reshape", [codes, shape])
         inputs = [rows.outputs[0], node.inputs[1], scales]
-        self._replace(node, [rows, onnx_ir.node("GatherBlockQuantized", inputs, options, domain=MICROSOFT)])
+        replace(
+            self._graph, node, [rows, onnx_ir.node("GatherBlockQuantized", inputs, options, domain=MICROSOFT)]
+        )
 
     def close(self) -> int:
         """How many numbers were stored in few bits; their old weights go."""
@@ -178,29 +181,13 @@ class _Stored:
             self._parts[key] = None
             if encoded is not None:
                 self._numbers += numbers.size
-                codes, scales = (
-                    _constant(self._graph, f"{weight.name}.{part}", array)
-                    for part, array in zip(("codes", "scales"), encoded, strict=True)
+                codes, scales = encoded
+                self._parts[key] = (
+                    constant(self._graph, f"{weight.name}.codes", codes),
+                    constant(self._graph, f"{weight.name}.scales", scales),
                 )
-                self._parts[key] = (codes, scales)
         return self._parts[key]
-
-    def _replace(self, node: onnx_ir.Node, added: list[onnx_ir.Node]) -> None:
-        before, after = node.outputs[0], added[-1].outputs[0]
-        self._graph.insert_before(node, added)
-        after.shape, after.type = before.shape, before.type
-        after.name, before.name = before.name, None
-        onnx_ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
-        self._graph.remove(node, safe=True)
 
 
 def _has_product(module: nn.Module, model: PreTrainedModel) -> bool:
     return isinstance(module, nn.Linear | Conv1D) or module is model.get_input_embeddings()
-
-
-def _constant(graph: onnx_ir.Graph, name: str, array: np.ndarray[Any, Any]) -> onnx_ir.Value:
-    tensor = onnx_ir.Tensor(array, name=name)
-    kind = onnx_ir.TensorType(tensor.dtype)
-    value = onnx_ir.Value(name=name, shape=tensor.shape, type=kind, const_value=tensor)
-    graph.register_initializer(value)
-    return value

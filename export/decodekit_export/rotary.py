@@ -12,11 +12,11 @@ A model with one call that is otherwise keeps its own code.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,7 @@ class Rotation:
 
 def rotations(model: PreTrainedModel, length: int) -> list[Rotation]:
     """Of each layer that has one, in order, for positions below `length`; none where the operator cannot."""
-    module = sys.modules[type(model).__module__]
-    original = getattr(module, FUNCTION, None)
+    original = getattr(_module(model), FUNCTION, None)
     if original is None:
         return []
     tables = _Tables(model)
@@ -55,7 +54,7 @@ def rotations(model: PreTrainedModel, length: int) -> list[Rotation]:
         found.append(_rotation(tables.of(cos, sin, length), (q, k), turned))
         return turned
 
-    with patch.object(module, FUNCTION, watched), tables.watching(), torch.no_grad():
+    with _instead(model, watched), tables.watching(), torch.no_grad():
         ids = torch.ones(1, len(POSITIONS), dtype=torch.int64)
         model(input_ids=ids, position_ids=torch.tensor([POSITIONS]))
     known = [rotation for rotation in found if rotation is not None]
@@ -80,14 +79,28 @@ class Turns(nn.Module):
             self._asked = next(self._next)
             return q, k
 
-        module = sys.modules[type(model).__module__]
-        with patch.object(module, FUNCTION, unturned) if self._rotations else nullcontext():
+        with _instead(model, unturned) if self._rotations else nullcontext():
             yield
 
     def take(self) -> Rotation | None:
         """That of the layer that attends now."""
         asked, self._asked = self._asked, None
         return asked
+
+
+def _module(model: PreTrainedModel) -> ModuleType:
+    return sys.modules[type(model).__module__]
+
+
+@contextmanager
+def _instead(model: PreTrainedModel, function: Callable[..., Any]) -> Iterator[None]:
+    """Inside this context the layers of the model call another function to turn queries and keys."""
+    module, original = _module(model), getattr(_module(model), FUNCTION)
+    setattr(module, FUNCTION, function)
+    try:
+        yield
+    finally:
+        setattr(module, FUNCTION, original)
 
 
 class _Tables:

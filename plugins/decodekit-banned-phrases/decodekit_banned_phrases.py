@@ -20,6 +20,7 @@ from decodekit import LogitsProcessor, hookimpl
 from decodekit.errors import ParameterError, StrategyError
 from decodekit.ops import keep
 from decodekit.parameters import Whole
+from decodekit.stopping import overlap
 
 MAX_PHRASES = 1000
 MAX_CHARACTERS = 200  # of one
@@ -88,7 +89,7 @@ class BannedPhrases(LogitsProcessor):
     def pending(self, text):
         """The longest end of `text` that begins a phrase."""
         end = self._folded(text[len(text) - self._longest + 1 :] if len(text) >= self._longest else text)
-        return max((_overlap(end, phrase) for phrase in self._sought), default=0)
+        return max((overlap(end, phrase) for phrase in self._sought), default=0)
 
     def _find(self, text, start):
         """Where the first phrase begins that ends behind `start`, and which it is."""
@@ -100,14 +101,6 @@ class BannedPhrases(LogitsProcessor):
     def _folded(self, text):
         """Without case, character by character, so that places stay the same."""
         return text if self.case else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-
-
-def _overlap(text, phrase):
-    """Characters at the end of `text` that `phrase` begins with, fewer than all of it."""
-    for length in range(min(len(text), len(phrase) - 1), 0, -1):
-        if phrase.startswith(text[-length:]):
-            return length
-    return 0
 
 
 @hookimpl

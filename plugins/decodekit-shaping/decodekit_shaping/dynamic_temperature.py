@@ -6,9 +6,8 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor
-from decodekit.ops import Array, array_namespace, log_softmax
+from decodekit.ops import Array, array_namespace, entropy, log_softmax
 from decodekit.parameters import Real
-from decodekit.strategies.typical import entropy
 
 
 def dynamic_temperature(

@@ -15,7 +15,7 @@ import numpy as np
 
 from decodekit import LogitsProcessor, noise
 from decodekit.ops import Array, array_namespace, keep, softmax
-from decodekit.parameters import Real, known_ids, token_ids
+from decodekit.parameters import Real, known_ids, snake_case, token_ids
 
 
 def top_choices(logits: Array, threshold: float | Array, held_out: Array | bool = False) -> Array:
@@ -51,8 +51,25 @@ def xtc_expected(logits: Array, probability: float | Array, excluded: Array) -> 
     return xp.where(excluded, logits + factor, logits)
 
 
+class _Protecting(LogitsProcessor):
+    """A strategy with the fields `protect`, ids that it holds out, and `protect_stop`, the end tokens too."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        token_ids(f"{self._name}: protect", self.protect)
+        object.__setattr__(self, "protect", tuple(sorted(self.protect)))
+
+    def bind(self, tokenizer):
+        known_ids(self._name, self.protect, tokenizer.size)
+        return replace(self, protect={*self.protect, *tokenizer.stop_ids}) if self.protect_stop else self
+
+    @property
+    def _name(self):
+        return snake_case(type(self).__name__)
+
+
 @dataclass(frozen=True)
-class Xtc(LogitsProcessor):
+class Xtc(_Protecting):
     """Exclude top choices: at random remove all likely candidates but the least likely one; 0 is neutral.
 
     formula   S = {i: p(i) >= threshold}; with chance `probability`, if S has two or more,
@@ -72,15 +89,6 @@ class Xtc(LogitsProcessor):
     protect: Collection[int] = ()
     protect_stop: bool = False
 
-    def __post_init__(self):
-        super().__post_init__()
-        token_ids("xtc: protect", self.protect)
-        object.__setattr__(self, "protect", tuple(sorted(self.protect)))
-
-    def bind(self, tokenizer):
-        known_ids("xtc", self.protect, tokenizer.size)
-        return replace(self, protect={*self.protect, *tokenizer.stop_ids}) if self.protect_stop else self
-
     def process(self, logits, step, state):
         if self.probability == 0 or self.threshold > 0.5:
             return logits
@@ -91,7 +99,7 @@ class Xtc(LogitsProcessor):
 
 
 @dataclass(frozen=True)
-class XtcExpected(LogitsProcessor):
+class XtcExpected(_Protecting):
     """Exclude top choices on average: the mean of XTC's two outcomes, without chance; 0 is neutral.
 
     formula   S as for xtc without its least probable, m = p(S); p'(i) ~ p(i) (1 - probability) in S,
@@ -110,15 +118,6 @@ class XtcExpected(LogitsProcessor):
     threshold: Annotated[float, Real("(0, 1]", "least probability to qualify", neutral=1)] = 0.1
     protect: Collection[int] = ()
     protect_stop: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        token_ids("xtc_expected: protect", self.protect)
-        object.__setattr__(self, "protect", tuple(sorted(self.protect)))
-
-    def bind(self, tokenizer):
-        known_ids("xtc_expected", self.protect, tokenizer.size)
-        return replace(self, protect={*self.protect, *tokenizer.stop_ids}) if self.protect_stop else self
 
     def process(self, logits, step, state):
         if self.probability == 0 or self.threshold > 0.5:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from decodekit import LogitsProcessor
-from decodekit.ops import Array, array_namespace, log_softmax, softmax
+from decodekit.ops import Array, array_namespace, entropy, log_softmax, softmax
 from decodekit.parameters import Real
-from decodekit.strategies.typical import entropy
 from decodekit_truncation.bound import at_least
 
 

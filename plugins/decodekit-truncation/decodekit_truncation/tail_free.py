@@ -10,10 +10,9 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor
-from decodekit.ops import Array, array_namespace, keep, softmax
+from decodekit.ops import SMALL, Array, array_namespace, keep, softmax
 from decodekit.parameters import Real
 
-SMALL = 4096  # candidates up to which sorting all of them is as fast
 _DEPTHS = np.geomspace(4.0, 64.0, 13).tolist()  # nats below the best
 
 

@@ -11,11 +11,9 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor
-from decodekit.ops import Array, array_namespace, keep, log_softmax
+from decodekit.ops import SMALL, Array, array_namespace, entropy, keep, log_softmax
 from decodekit.parameters import Real
-from decodekit.strategies.typical import entropy
 
-SMALL = 4096  # candidates up to which sorting all of them is as fast
 _DEPTHS = np.geomspace(1.0, 128.0, 29).tolist()  # nats below the best; beyond lies no mass in float32
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decodekit.commands.asking import read_text
 from decodekit.errors import InputError, ParameterError
 from decodekit.hookspecs import Command
 from decodekit_watermark.detection import detect
@@ -42,7 +42,7 @@ class Watermark(Command):
 
         mark = _mark(args)
         tokenizer = _tokenizer(args.model)
-        ids = tokenizer.encode_plain(_text(args.file))
+        ids = tokenizer.encode_plain(read_text(args.file))
         found = detect(ids, mark)
         if not found.tokens:
             raise InputError(
@@ -90,13 +90,3 @@ def _tokenizer(model: str) -> Tokenizer:
 
     path = Path(model)
     return Tokenizer(path if path.is_file() else open_bundle(model).tokenizer)
-
-
-def _text(file: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as exc:
-        raise InputError(f"{file}: cannot be read ({exc.strerror or exc}); check the path") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{file}: not UTF-8 at byte {exc.start}; convert it") from exc
