@@ -263,3 +263,28 @@ def test_a_closed_pipe_ends_quietly():
     command = f"{sys.executable} -m decodekit.cli plugins list --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stderr == ""
+
+
+def test_a_preset_is_a_chain_and_what_it_assumes_is_said(run, tmp_path):
+    preset = tmp_path / "generation_config.json"
+    preset.write_text('{"do_sample": true, "temperature": 0.7, "top_p": 0.9}')
+    words = ["generate", "tagline", "A bakery", "--seed", "1", "--json"]
+    status, out, err = run(*words, "--preset", str(preset), "--preset-kind", "transformers")
+    written = ["-p", "temperature=0.7", "-p", "top_k=50", "-p", "top_p=0.9"]
+    assert status == 0 and "top_k assumed: 50" in err
+    assert json.loads(out)["tokens"] == json.loads(run(*words, *written)[1])["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a preset in JSON"),
+        ('{"mirostat": 2}', "mirostat is not installed; it is in decodekit-mirostat"),
+        ('{"temp": "hot"}', "got 'hot'"),
+    ],
+)
+def test_a_preset_that_cannot_be_kept_is_refused(run, tmp_path, content, message):
+    (tmp_path / "preset.json").write_text(content)
+    words = ["--preset", str(tmp_path / "preset.json"), "--preset-kind", "llama.cpp"]
+    status, out, err = run("generate", "tagline", "A bakery", *words)
+    assert (status, out) == (2, "") and message in err and err.count("\n") == 1
