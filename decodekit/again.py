@@ -35,6 +35,7 @@ def prepare_again(preparer: Preparer, record: Record) -> Prepared:
         min_new_tokens=record.min_new_tokens,
         stop_token_ids=record.stop_token_ids,
         ignore_eos=record.ignore_eos,
+        adapter=record.adapter,
         seed=record.seed,
         sample=record.sample,
     )

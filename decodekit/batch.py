@@ -68,9 +68,9 @@ class Batch(Places):
         logits = self.slots.read(request.slot, chunk, last=int(final))
         request.read += len(chunk)
         self.meter.prompt_tokens += len(chunk)
-        if self.prefixes.wants(request.tenant, request.prompt, request.read):
+        if self.prefixes.wants(request.family, request.prompt, request.read):
             saved = self.slots.save(request.slot, request.read - len(chunk), request.read)
-            self.prefixes.add(request.tenant, request.prompt, request.read, saved)
+            self.prefixes.add(request.family, request.prompt, request.read, saved)
         if final:
             self._move_down(request)
             if request.shared.waiting:

@@ -79,7 +79,7 @@ def search_beams(prepared: Prepared, rules: Rules, engine: Engine, *, chained: b
         )
     sampler = _sampler(prepared, chained)
     search = Search(prepared.ids, sampler, rules, room=prepared.room, ends=ends)
-    rows = Rows(slots, engine)
+    rows = Rows(slots, engine, prepared.settings.adapter)
     logits = rows.read(prepared.ids)
     while True:
         search.turn(logits)
@@ -92,8 +92,8 @@ def search_beams(prepared: Prepared, rules: Rules, engine: Engine, *, chained: b
 class Rows:
     """Which path's tokens are in which slot."""
 
-    def __init__(self, slots: Slots, engine: Engine) -> None:
-        self._slots, self._engine = slots, engine
+    def __init__(self, slots: Slots, engine: Engine, adapter: str | None = None) -> None:
+        self._slots, self._engine, self._adapter = slots, engine, adapter
         self._rows = [0]  # of each running path
         self._ids: dict[int, Array] = {}  # of the tokens in each row
 
@@ -111,6 +111,8 @@ class Rows:
 
     def _read(self, chunk: Sequence[int], start: int) -> Array:
         self._slots.reserve(1, start + len(chunk))
+        if not start:
+            self._slots.open(0, self._adapter)
         return self._slots.read(0, chunk, last=1)
 
     def _step(self, paths: Sequence[Path]) -> Array:
@@ -175,6 +177,7 @@ def _beam(
     recipe = {
         **preparer.origin,
         "beam": asdict(rules),
+        "adapter": prepared.settings.adapter,
         "chain": [Entry.of(link).to_json() for link in prepared.links] if chained else [],
         "criteria": [Entry.of(link).to_json() for link in prepared.criteria],
         "prompt": list(prepared.ids),

@@ -41,6 +41,17 @@ class CacheSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """Low-rank changes to a bundle's weights, as a file.
+
+    rank  columns of its matrices, for each product it changes
+    """
+
+    path: Path
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A model folder whose files are what its manifest says."""
 
@@ -97,6 +108,12 @@ class Bundle:
         """Jinja source, from the file that the manifest names."""
         name = self.manifest.get("chat_template")
         return read_template(self.path / name) if name else None
+
+    @property
+    def adapters(self) -> Mapping[str, AdapterFile]:
+        """By the name that a request gives."""
+        entries = self.manifest.get("adapters", {})
+        return {name: AdapterFile(self.path / e["file"], e["rank"]) for name, e in entries.items()}
 
     @property
     def sha256(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from decodekit.model import Model
+from decodekit.model import Model, new_cache
 from decodekit.ops import Array
 
 PIECE = 128  # tokens of a long text that are read in one call
@@ -13,9 +13,9 @@ PIECE = 128  # tokens of a long text that are read in one call
 class CachedModel:
     """Reads a sequence of ids, int64 [T], as it goes on, goes back and goes on in another way."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, adapter: str | None = None) -> None:
         self.context_length = model.context_length
-        self._model, self._cache = model, model.new_cache()
+        self._model, self._cache = model, new_cache(model, adapter)
         self._read = np.zeros(0, np.int64)
 
     def known(self, ids: Array) -> int:

@@ -19,9 +19,13 @@ class Companion:
     """
 
     def __init__(
-        self, model: Model, call: Callable[[Callable[[], Array]], Array], prompt: Sequence[int]
+        self,
+        model: Model,
+        call: Callable[[Callable[[], Array]], Array],
+        prompt: Sequence[int],
+        adapter: str | None,
     ) -> None:
-        self._model, self._call = CachedModel(model), call
+        self._model, self._call = CachedModel(model, adapter), call
         self._prompt = np.asarray(prompt, np.int64)
 
     def __call__(self, generated: Array) -> Array:

@@ -178,6 +178,7 @@ class Decoder:
         min_new_tokens: int = 0,
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        adapter: str | None = None,
     ) -> list[Beam]:
         """The `n` best answers that beam search finds, best first; fewer where there are no more.
 
@@ -192,6 +193,7 @@ class Decoder:
             min_new_tokens=min_new_tokens,
             stop_token_ids=stop_token_ids,
             ignore_eos=ignore_eos,
+            adapter=adapter,
         )
         prepared = self._preparer.prepare(prompt, chain, settings)
         return search_beams(prepared, rules, self.engine, chained=bool(chain))[:n]
@@ -202,7 +204,13 @@ class Decoder:
         return Session(prepared, self.engine, self)
 
     def score(
-        self, text: Text, *, prompt: Prompt | None = None, top: int = 0, stride: int | None = None
+        self,
+        text: Text,
+        *,
+        prompt: Prompt | None = None,
+        top: int = 0,
+        stride: int | None = None,
+        adapter: str | None = None,
     ) -> Score:
         """How probable the model finds a given text, token by token.
 
@@ -212,11 +220,12 @@ class Decoder:
         top     most probable tokens to give at each place, in [0, 20]
         stride  tokens from window to window, where a text by itself exceeds the context window;
                 None: half a window
+        adapter see `Settings`
 
         The first token of a text by itself is conditioned on what the tokenizer puts before every
         text, such as a begin token. Where it puts nothing, that token has no log-probability.
         """
-        return self.scorer.score(self.scorer.passage(text, prompt), top=top, stride=stride)
+        return self.scorer.score(self.scorer.passage(text, prompt), top=top, stride=stride, adapter=adapter)
 
     def trace(self, prompt: Prompt, chain: Written = None, *, top: int = 20, **options: Any) -> Trace:
         """The same answer, and what every strategy did at each step of it; options as for `session`.
@@ -259,10 +268,11 @@ class Decoder:
 
     def _with_prompt_logprobs(self, prepared: list[Prepared]) -> list[Prepared]:
         """Where they are asked for: one more pass over each prompt, so that the answer's stay as they are."""
-        top = prepared[0].settings.prompt_logprobs
-        if top is None:
+        settings = prepared[0].settings
+        if (top := settings.prompt_logprobs) is None:
             return prepared
-        scores = (self.scorer.score(self.scorer.passage(p.ids), top=top) for p in prepared)
+        passages = (self.scorer.passage(p.ids) for p in prepared)
+        scores = (self.scorer.score(p, top=top, adapter=settings.adapter) for p in passages)
         return [replace(p, prompt_logprobs=s.tokens) for p, s in zip(prepared, scores)]
 
     def _start(

@@ -10,7 +10,7 @@ read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,12 @@ class Writers:
     """Which call wrote each place of a one-row slab.
 
     Two values that end in the same place but came from different calls can be told apart.
+
+    adapter  under which they are written; None: under none
     """
 
     slab: Slab
+    adapter: str | None = None
     calls: int = 0
     by_place: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -101,6 +104,10 @@ class InPlaceCache:
     def slab(self) -> Slab:
         return self.writers.slab
 
+    @property
+    def adapter(self) -> str | None:
+        return self.writers.adapter
+
     def keep(self, length: int) -> InPlaceCache:
         """The cache after the first `length` tokens; nothing is copied."""
         return InPlaceCache(self.writers, length, int(self.writers.by_place[length - 1]) if length else 0)
@@ -110,7 +117,7 @@ class InPlaceCache:
         self.check()
         slab = Slab(self.slab.spec, 1, self.slab.capacity)
         slab.restore(0, 0, self.slab.save(0, 0, self.length))
-        writers = Writers(slab)
+        writers = Writers(slab, self.writers.adapter)
         return InPlaceCache(writers, self.length, writers.write(0, self.length))
 
     def check(self) -> None:
@@ -132,16 +139,19 @@ class ConcatenatingCache:
     """Arrays that grow: each call gives new ones, so every value stays usable.
 
     tensors  one per layer and side, [1, kv_heads, length, head_dim]
+    adapter  under which they were made; None: under none
     """
 
     tensors: Sequence[Array]
     length: int = 0
+    adapter: str | None = None
 
     def keep(self, length: int) -> ConcatenatingCache:
         """The cache after the first `length` tokens."""
         if length == self.length:
             return self
-        return ConcatenatingCache([np.ascontiguousarray(t[:, :, :length]) for t in self.tensors], length)
+        kept = [np.ascontiguousarray(t[:, :, :length]) for t in self.tensors]
+        return replace(self, tensors=kept, length=length)
 
     def copy(self) -> ConcatenatingCache:
         """Itself: nothing writes to it."""

@@ -38,6 +38,8 @@ _CACHE: Mapping[str, type] = {"kind": str, "layers": int, "kv_heads": int, "head
 
 
 _FILE: Mapping[str, type] = {"size": int, "sha256": str}
+_ADAPTER: Mapping[str, type] = {"file": str, "rank": int}
+MAX_RANK = 4096
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def check_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         if manifest[field] < 1:
             raise BundleError(f"{path}: {field} must be in [1, inf), got {manifest[field]}")
     _check_stop_ids(path, manifest)
+    _check_adapters(path, manifest)
     _check_used_files(path, manifest)
 
 
@@ -90,8 +93,20 @@ def _check_stop_ids(path: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def _check_adapters(path: Path, manifest: Mapping[str, Any]) -> None:
+    adapters = manifest.get("adapters", {})
+    if not isinstance(adapters, dict):
+        raise BundleError(f"{path}: field 'adapters' is not a dict")
+    for name, entry in adapters.items():
+        _require(path, f"adapters.{name}.", entry, _ADAPTER)
+        if not 1 <= entry["rank"] <= MAX_RANK:
+            raise BundleError(f"{path}: adapters.{name}.rank must be in [1, {MAX_RANK}], got {entry['rank']}")
+
+
 def _check_used_files(path: Path, manifest: Mapping[str, Any]) -> None:
     template = manifest.get("chat_template")
-    for name in (manifest["graph"]["file"], manifest["tokenizer"], *([] if template is None else [template])):
+    names = [manifest["graph"]["file"], manifest["tokenizer"], *([] if template is None else [template])]
+    names += [entry["file"] for entry in manifest.get("adapters", {}).values()]
+    for name in names:
         if not isinstance(name, str) or name not in manifest["files"]:
             raise BundleError(f"{path}: {name!r} is used but not listed under files")

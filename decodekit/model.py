@@ -21,6 +21,11 @@ class Cache(Protocol):
         """The same, so that both can be continued."""
 
 
+def new_cache(model: Model, adapter: str | None) -> Cache:
+    """What is known before the first token, under an adapter that the model has."""
+    return model.new_cache() if adapter is None else model.new_cache(adapter)  # type: ignore[call-arg]
+
+
 class Model(Protocol):
     """A next-token predictor."""
 

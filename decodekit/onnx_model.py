@@ -3,7 +3,8 @@ A decoder as a graph: token ids in, logits out, keys and values kept where the g
 
 Graph inputs   input_ids int64 [B, T], position_ids int64 [B, T], attention_mask int64 [B, P + T],
                lengths int32 [B], total_length int32 [], logit_positions int64 [K],
-               past_key_values.<layer>.key and .value; an unused one may be absent
+               past_key_values.<layer>.key and .value; an unused one may be absent; what adapters
+               take, see `adapters`
 Graph outputs  logits [B, K, V], or [B, T, V] without logit_positions; present.<layer>.key and .value
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from decodekit.adapters import Adapters
 from decodekit.bundle import Bundle
 from decodekit.errors import BundleError, ContextError
 from decodekit.kv_cache import ConcatenatingCache, InPlaceCache, Slab, Writers
@@ -46,7 +48,8 @@ class OnnxModel:
         self.present = [f"present.{n}.{s}" for n in range(self.spec.layers) for s in ("key", "value")]
         self.positions = bundle.positions
         self.logits_dtype = np.float16 if "float16" in session.outputs.get("logits", "") else np.float32
-        _check_graph(bundle, session, self.past, self.present)
+        self.adapters = Adapters(bundle, session)
+        _check_graph(bundle, session, {*self.past, *self.adapters.inputs}, self.present)
 
     @property
     def provider(self) -> str:
@@ -70,8 +73,9 @@ class OnnxModel:
 class InPlaceModel(OnnxModel):
     """Past and present are one memory, bound once per shape of a call; a step appends in place."""
 
-    def new_cache(self) -> InPlaceCache:
-        return InPlaceCache(Writers(Slab(self.spec, 1, min(FIRST_CAPACITY, self.context_length))))
+    def new_cache(self, adapter: str | None = None) -> InPlaceCache:
+        slab = Slab(self.spec, 1, min(FIRST_CAPACITY, self.context_length))
+        return InPlaceCache(Writers(slab, adapter))
 
     def __call__(self, tokens: Array, cache: InPlaceCache, *, last: int = 1) -> tuple[Array, InPlaceCache]:
         self.admit(len(tokens), cache.length)
@@ -79,7 +83,9 @@ class InPlaceModel(OnnxModel):
         slab, after = cache.slab, cache.length + len(tokens)
         if after > slab.capacity:
             slab.resize(1, min(max(after, 2 * slab.capacity), self.context_length), [cache.length])
-        logits = self.run(slab, 0, np.asarray(tokens).tolist(), [cache.length], last)
+        adapters = () if cache.adapter is None else (cache.adapter,)
+        ids = np.asarray(tokens).tolist()
+        logits = self.run(slab, 0, ids, [cache.length], last, [cache.adapter], adapters)
         return logits[0].copy(), cache.extended(len(tokens))
 
     def slots(self, *, max_rows: int, max_bytes: int, together: bool) -> SlabSlots:
@@ -87,19 +93,30 @@ class InPlaceModel(OnnxModel):
         together = together and self.positions in ("input", "operator")
         return SlabSlots(self, max_rows=max_rows, max_bytes=max_bytes, together=together)
 
-    def run(self, slab: Slab, first: int, tokens: Sequence[int], lengths: Sequence[int], last: int) -> Array:
+    def run(
+        self,
+        slab: Slab,
+        first: int,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        last: int,
+        adapters: Sequence[str | None] = (),
+        active: tuple[str, ...] = (),
+    ) -> Array:
         """Append tokens to rows `first` and on, and predict what follows the last `last` of each.
 
-        tokens   B times T ids, row after row
-        lengths  tokens in each of the B rows before; several tokens behind others need B = 1
+        tokens    B times T ids, row after row
+        lengths   tokens in each of the B rows before; several tokens behind others need B = 1
+        adapters  of each of the B rows, those of `active` or None; () where none is active
+        active    adapters that take part in the call
         Gives logits float32 [B, last, V], which the next call of the same shape writes over.
         """
-        shape = (first, len(lengths), len(tokens) // len(lengths), last)
+        shape = (first, len(lengths), len(tokens) // len(lengths), last, active)
         bound = slab.bound.pop(shape, None) or BoundRows(self, slab, *shape)
         if len(slab.bound) >= MAX_BINDINGS:
             slab.bound.pop(next(iter(slab.bound)))  # the one not used for longest
         slab.bound[shape] = bound
-        return bound(tokens, lengths)
+        return bound(tokens, lengths, adapters)
 
 
 class BoundRows:
@@ -110,7 +127,14 @@ class BoundRows:
     """
 
     def __init__(
-        self, model: InPlaceModel, slab: Slab, first: int, rows: int, tokens: int, last: int
+        self,
+        model: InPlaceModel,
+        slab: Slab,
+        first: int,
+        rows: int,
+        tokens: int,
+        last: int,
+        active: tuple[str, ...],
     ) -> None:
         self._binding = binding = model.session.binding()
         self._rows, self._tokens, self._capacity = rows, tokens, slab.capacity
@@ -141,7 +165,15 @@ class BoundRows:
             binding.input(past, view)
             binding.output(present, view)
 
-    def __call__(self, tokens: Sequence[int], lengths: Sequence[int]) -> Array:
+        self._adapters, self._active = model.adapters, active
+        for name, array in self._adapters.matrices(active).items():
+            binding.input(name, array)
+        self._adapted: tuple[str | None, ...] = (None,) * rows
+        self._write_adapted(self._adapted)
+
+    def __call__(
+        self, tokens: Sequence[int], lengths: Sequence[int], adapters: Sequence[str | None]
+    ) -> Array:
         count = self._tokens
         after = [length + count for length in lengths]
         total = max(after)
@@ -149,8 +181,15 @@ class BoundRows:
         self._layout.pack_into(self._memory, 0, *tokens, *positions, *after, total)
         if self._masked:
             self._write_mask(after, total)
+        if self._active and (adapted := tuple(adapters)) != self._adapted:
+            self._write_adapted(adapted)
         self._binding.run()
         return self._logits if self._logits.dtype == np.float32 else self._logits.astype(np.float32)
+
+    def _write_adapted(self, adapters: tuple[str | None, ...]) -> None:
+        for name, array in self._adapters.rows(self._active, adapters).items():
+            self._binding.input(name, array)
+        self._adapted = adapters
 
     def _write_mask(self, after: Sequence[int], total: int) -> None:
         """Ones up to each row's length; wider for steps of one token, so that its shape changes seldom."""
@@ -166,34 +205,37 @@ class BoundRows:
 class ConcatenatingModel(OnnxModel):
     """Present is past with the new tokens behind it, in new memory at every call."""
 
-    def new_cache(self) -> ConcatenatingCache:
+    def new_cache(self, adapter: str | None = None) -> ConcatenatingCache:
         empty = np.zeros((1, self.spec.kv_heads, 0, self.spec.head_dim), self.spec.dtype)
-        return ConcatenatingCache([empty] * len(self.past))
+        return ConcatenatingCache([empty] * len(self.past), adapter=adapter)
 
     def __call__(
         self, tokens: Array, cache: ConcatenatingCache, *, last: int = 1
     ) -> tuple[Array, ConcatenatingCache]:
         self.admit(len(tokens), cache.length)
         count, after = len(tokens), cache.length + len(tokens)
+        active = () if cache.adapter is None else (cache.adapter,)
         feeds: dict[str, Any] = {
             "input_ids": np.ascontiguousarray(tokens, np.int64)[None],
             "position_ids": np.arange(cache.length, after, dtype=np.int64)[None],
             "attention_mask": np.ones((1, after), np.int64),
             "logit_positions": np.arange(count - last, count, dtype=np.int64),
             **dict(zip(self.past, cache.tensors, strict=True)),
+            **self.adapters.matrices(active),
+            **self.adapters.rows(active, [cache.adapter]),
         }
         wanted = {name: feeds[name] for name in feeds.keys() & self.session.inputs.keys()}
         logits, *present = self.session.run(["logits", *self.present], wanted)
         logits = logits[0, logits.shape[1] - last :].astype(np.float32, copy=False)
-        return logits, ConcatenatingCache(present, after)
+        return logits, ConcatenatingCache(present, after, cache.adapter)
 
 
-def _check_graph(bundle: Bundle, session: Session, past: list[str], present: list[str]) -> None:
+def _check_graph(bundle: Bundle, session: Session, own: set[str], present: list[str]) -> None:
     known = {"input_ids", "position_ids", "attention_mask", "lengths", "total_length", "logit_positions"}
     inputs, outputs = set(session.inputs), set(session.outputs)
     for what, names in (
-        ("inputs that are missing", {"input_ids", *past} - inputs),
-        ("inputs that nobody feeds", inputs - known - set(past)),
+        ("inputs that are missing", {"input_ids", *own} - inputs),
+        ("inputs that nobody feeds", inputs - known - own),
         ("outputs that are missing", {"logits", *present} - outputs),
     ):
         if names:

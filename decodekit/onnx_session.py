@@ -38,6 +38,7 @@ class Session:
         self._session = _open(graph, _providers(device), threads)
         self.inputs = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs = {o.name: o.type for o in self._session.get_outputs()}
+        self.shapes = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
         self.seconds = 0.0  # spent inside the graph
 
     @property
@@ -81,6 +82,16 @@ class Binding:
         began = time.perf_counter()
         self._session._session.run_with_iobinding(self._binding)
         self._session.seconds += time.perf_counter() - began
+
+
+def read_adapter(path: Path) -> dict[str, Array]:
+    """The matrices in a file of onnxruntime's adapter format, by the input that takes them."""
+    try:
+        file = ort.AdapterFormat.read_adapter(str(path))
+        # Copies: what onnxruntime gives are views of the file, which lives as long as `file`.
+        return {name: value.numpy().copy() for name, value in file.get_parameters().items()}
+    except Exception as exc:  # onnxruntime raises its own kinds, all from native code
+        raise BundleError(f"{path}: onnxruntime cannot read the adapter ({str(exc).strip()})") from exc
 
 
 def versions() -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Places:
         self.reading = self.waiting.popleft()  # in one list at any moment, lest an error forgets it
         request.slot = slot
         self.slots.reserve(slot + 1, min(request.longest, 2 * len(request.prompt) + CHUNK))  # and an answer
-        self.slots.cut(slot, 0)
+        self.slots.open(slot, request.adapter)
         if not self._follow(request):
             self._reuse_prefix(request)
         return True
@@ -128,7 +128,7 @@ class Places:
             request.shared.logits = None
 
     def _reuse_prefix(self, request: Request) -> None:
-        for saved in self.prefixes.find(request.tenant, request.prompt):
+        for saved in self.prefixes.find(request.family, request.prompt):
             self.slots.restore(request.slot, request.read, saved)
             request.read += CHUNK
             self.meter.reused += CHUNK

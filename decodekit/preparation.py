@@ -54,7 +54,7 @@ class Preparer:
     plugins: Plugins
     vocabulary: int
     origin: Mapping[str, Any]  # of every record
-    companion: Callable[[Sequence[int]], Companion]
+    companion: Callable[[Sequence[int], str | None], Companion]
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
@@ -83,7 +83,16 @@ class Preparer:
         """Fresh, for an answer's text."""
         return self.tokenizer.detokenizer(continues=self.chat.continues)
 
+    def adapter(self, name: str | None) -> str | None:
+        """The name of an adapter of the bundle, or None, checked."""
+        known = self.bundle.adapters
+        if name is not None and name not in known:
+            there = f"there are {', '.join(sorted(known))}" if known else "export the bundle with --adapter"
+            raise ParameterError(f"adapter: {self.bundle.name} has none named {name!r}; {there}")
+        return name
+
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
+        self.adapter(settings.adapter)
         ids = self.encode(prompt)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)
@@ -174,6 +183,7 @@ class Prepared:
 
     def parts(self, sample: int) -> dict[str, Any]:
         """What an `Answer` that is not begun is made of; detokenizer and companion are fresh."""
+        second, adapter = self.second, self.settings.adapter
         return {
             "prompt": self.ids,
             "sampler": self.sampler,
@@ -182,7 +192,7 @@ class Prepared:
             "sample": sample,
             "detokenizer": self.preparer.detokenizer(),
             "logprobs": self.logprobs,
-            "companion": None if self.second is None else self.preparer.companion(self.second),
+            "companion": None if second is None else self.preparer.companion(second, adapter),
         }
 
     def request(
@@ -202,6 +212,7 @@ class Prepared:
             emit,
             max_time=self.settings.max_time,
             tenant=self.settings.tenant,
+            adapter=self.settings.adapter,
             leader=leader,
             pace=self._pace(costs, draft),
         )
@@ -242,6 +253,7 @@ class Prepared:
             min_new_tokens=self.settings.min_new_tokens,
             stop_token_ids=tuple(sorted(self.settings.stop_token_ids)),
             ignore_eos=self.settings.ignore_eos,
+            adapter=self.settings.adapter,
             seed=self.seed,
             sample=sample,
             prompt=self.ids,

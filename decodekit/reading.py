@@ -12,17 +12,19 @@ from collections.abc import Iterator
 from functools import partial
 
 from decodekit.engine import Engine
+from decodekit.model import new_cache
 from decodekit.ops import Array
 from decodekit.places import CHUNK
 
 
-def read(engine: Engine, ids: Array, first: int = 0) -> Iterator[Array]:
+def read(engine: Engine, ids: Array, first: int = 0, adapter: str | None = None) -> Iterator[Array]:
     """Logits of what follows ids[first], ids[first + 1], ... to the last, float32 [<= CHUNK, V] at a time.
 
-    ids    int [T], no more than fit into the context window
-    first  in [0, T]; what is before is read too
+    ids      int [T], no more than fit into the context window
+    first    in [0, T]; what is before is read too
+    adapter  of the model; None: none
     """
-    cache = engine.model.new_cache()
+    cache = new_cache(engine.model, adapter)
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         last = min(len(chunk), max(0, start + len(chunk) - first))

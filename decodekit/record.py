@@ -55,7 +55,7 @@ class Record:
     bundle, bundle_sha256   name and hash of the model folder
     made_by                 versions of the libraries, and the execution provider
     chain, criteria         in order; the criteria are all of them, the model's own end included
-    min_new_tokens, stop_token_ids, ignore_eos   as in `Settings`
+    min_new_tokens, stop_token_ids, ignore_eos, adapter   as in `Settings`
     seed, sample            name the noise
     prompt, ids             token ids
     logits, scores, widths  of each token of `ids`: its logit before and after the chain, float32,
@@ -71,6 +71,7 @@ class Record:
     min_new_tokens: int
     stop_token_ids: Sequence[int]
     ignore_eos: bool
+    adapter: str | None
     seed: int
     sample: int
     prompt: Sequence[int]
@@ -150,6 +151,10 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
+def _name(value: Any, name: str) -> str | None:
+    return None if value is None else _text(value, name)
+
+
 def _flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r:.40}")
@@ -206,6 +211,7 @@ _CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
     "min_new_tokens": _id,
     "stop_token_ids": partial(_many, _id),
     "ignore_eos": _flag,
+    "adapter": _name,
     "seed": _seed,
     "sample": _seed,
     "prompt": partial(_some, _id),

@@ -33,7 +33,8 @@ class Request:
     emit      is called with every event, the last one exactly once; must be quick
     max_time  seconds from now after which it ends even where it waits; None: never
     tenant    prefixes of prompts are shared between requests of one tenant only
-    leader    another request with the same prompt, whose reading is shared
+    adapter   of the model, under which it is decoded; None: under none
+    leader    another request with the same prompt and adapter, whose reading is shared
     pace      decides how many tokens to guess; None: no speculation
     """
 
@@ -45,6 +46,7 @@ class Request:
         *,
         max_time: float | None = None,
         tenant: str = "",
+        adapter: str | None = None,
         leader: Request | None = None,
         pace: Pace | None = None,
     ) -> None:
@@ -52,7 +54,8 @@ class Request:
         self.prompt: Array = answer.ids
         self.longest = len(self.prompt) + room
         self.deadline = None if max_time is None else time.monotonic() + max_time
-        self.tenant, self.pace = tenant, pace
+        self.family = (tenant, adapter)  # within which prefixes are shared
+        self.adapter, self.pace = adapter, pace
         self.shared: Reading = Reading() if leader is None else leader.shared
         self.shared.waiting += 1
         self.slot = -1

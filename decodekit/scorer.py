@@ -78,17 +78,18 @@ class Scorer:
         return Passage(np.asarray(ids, np.int64), given, prompt is not None)
 
     def pieces(
-        self, passage: Passage, *, top: int = 0, stride: int | None = None
+        self, passage: Passage, *, top: int = 0, stride: int | None = None, adapter: str | None = None
     ) -> Iterator[tuple[TokenScore, ...]]:
         """The scores, as they come: at most a chunk of them at a time."""
         whole("top", top, f"[0, {MAX_TOP}]")
+        self._preparer.adapter(adapter)
         chat, tokenizer = self._preparer.chat, self._preparer.tokenizer
         detokenizer = tokenizer.detokenizer(continues=passage.answers and chat.continues)
         if passage.unseen:
             first = int(passage.ids[0])
             yield (TokenScore(first, detokenizer.push(first), None),)
         for begin, new, end in self.windows(passage, stride):
-            for logits in read(self._engine, passage.ids[begin : end - 1], new - begin - 1):
+            for logits in read(self._engine, passage.ids[begin : end - 1], new - begin - 1, adapter):
                 ids = passage.ids[new : new + len(logits)]
                 new += len(logits)
                 yield tuple(
@@ -112,9 +113,12 @@ class Scorer:
             windows.append((begin, new, end))
         return windows
 
-    def score(self, passage: Passage, *, top: int = 0, stride: int | None = None) -> Score:
+    def score(
+        self, passage: Passage, *, top: int = 0, stride: int | None = None, adapter: str | None = None
+    ) -> Score:
         """All scores of a passage."""
-        tokens = tuple(t for piece in self.pieces(passage, top=top, stride=stride) for t in piece)
+        pieces = self.pieces(passage, top=top, stride=stride, adapter=adapter)
+        tokens = tuple(token for piece in pieces for token in piece)
         return Score(tokens, passage.given, len(self.windows(passage, stride)))
 
     def _answer(self, messages: Sequence[Message], prompt: Prompt | None) -> Passage:

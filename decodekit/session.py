@@ -18,6 +18,7 @@ import numpy as np
 from decodekit.answer import Token
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError, SessionBusyError
+from decodekit.model import new_cache
 from decodekit.ops import Array
 from decodekit.parameters import whole
 from decodekit.places import CHUNK
@@ -54,7 +55,7 @@ class Session:
             )
         self._prepared, self._engine, self._owner = prepared, engine, owner
         self._answer = Steps(prepared)
-        self._cache = engine.model.new_cache()
+        self._cache = new_cache(engine.model, prepared.settings.adapter)
         self._logits: Array = np.zeros((1, 0), np.float32)  # [1, V] of what follows the tokens read
         self._calls: list[int] = []  # how many tokens were read before each call of the model
         self._lock = threading.Lock()

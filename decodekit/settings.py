@@ -34,6 +34,7 @@ class Settings:
     speculate       "lookup": guess from what was written before; "draft": from the draft model;
                     "auto": from the draft model where there is one; "off". Tokens stay the same
     tenant          prefixes of prompts are shared between requests of one tenant only
+    adapter         of the bundle, by name, under which the model decodes; None: as it is
     """
 
     max_new_tokens: int | None = None
@@ -50,6 +51,7 @@ class Settings:
     prompt_logprobs: int | None = None
     speculate: str = "off"
     tenant: str = ""
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None:
@@ -75,6 +77,8 @@ class Settings:
             )
         if not isinstance(self.tenant, str):
             raise ParameterError(f"tenant must be a string, got {self.tenant!r}")
+        if not isinstance(self.adapter, str | None):
+            raise ParameterError(f"adapter must be a name or None, got {self.adapter!r}")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:

@@ -29,7 +29,14 @@ class Graph(Protocol):
     def bytes_per_token(self) -> int: ...
 
     def run(
-        self, slab: Slab, first: int, tokens: Sequence[int], lengths: Sequence[int], last: int
+        self,
+        slab: Slab,
+        first: int,
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        last: int,
+        adapters: Sequence[str | None],
+        active: tuple[str, ...],
     ) -> Array: ...
 
 
@@ -48,6 +55,8 @@ class SlabSlots:
         fitting = max(1, max_bytes // graph.bytes_per_token)
         self.slab = Slab(graph.spec, 1, min(FIRST_CAPACITY, graph.context_length, fitting))
         self.lengths = [0] * max_rows
+        self._adapters: list[str | None] = [None] * max_rows
+        self._active: tuple[str, ...] = ()  # the adapters that take part in every call
 
     def fits(self, rows: int, length: int) -> bool:
         return rows <= self._max_rows and self._bytes(rows, length) <= self._max_bytes
@@ -64,8 +73,16 @@ class SlabSlots:
         longer = min(longer, self._graph.context_length)
         slab.resize(more_rows, longer, self.lengths[: min(more_rows, slab.rows)])
 
+    def open(self, slot: int, adapter: str | None) -> None:
+        self.lengths[slot] = 0
+        self._adapters[slot] = adapter
+        if adapter is not None and adapter not in self._active:
+            used = {one for one in self._adapters[: slot + 1] if one is not None}
+            self._active = tuple(sorted(used))
+            self.slab.bound.clear()  # they hold the matrices of those that took part before
+
     def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
-        logits = self._graph.run(self.slab, slot, tokens, self.lengths[slot : slot + 1], last)
+        logits = self._run(slot, tokens, 1, last)
         self.lengths[slot] += len(tokens)
         return logits[0]
 
@@ -73,7 +90,7 @@ class SlabSlots:
         rows = len(tokens)
         if not self._together:
             return np.concatenate([self.read(row, tokens[row : row + 1], last=1) for row in range(rows)])
-        logits = self._graph.run(self.slab, 0, tokens, self.lengths[:rows], 1)
+        logits = self._run(0, tokens, rows, 1)
         for row in range(rows):
             self.lengths[row] += 1
         return logits[:, 0]
@@ -84,6 +101,7 @@ class SlabSlots:
     def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         self.slab.copy(source, target, start, length)
         self.lengths[target] = length
+        self._adapters[target] = self._adapters[source]
 
     def save(self, slot: int, start: int, stop: int) -> Array:
         return self.slab.save(slot, start, stop)
@@ -91,6 +109,13 @@ class SlabSlots:
     def restore(self, slot: int, start: int, saved: Array) -> None:
         self.slab.restore(slot, start, saved)
         self.lengths[slot] = start + saved.shape[2]
+
+    def _run(self, first: int, tokens: Sequence[int], rows: int, last: int) -> Array:
+        stop = first + rows
+        adapters, active = self._adapters[first:stop], self._active
+        if not self._together:  # with its own alone, as if nobody else were there
+            active = tuple(one for one in adapters if one is not None)
+        return self._graph.run(self.slab, first, tokens, self.lengths[first:stop], last, adapters, active)
 
     def _bytes(self, rows: int, length: int) -> int:
         return rows * length * self._graph.bytes_per_token

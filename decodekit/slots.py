@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from decodekit.model import Cache, Model
+from decodekit.model import Cache, Model, new_cache
 from decodekit.ops import Array
 
 
@@ -29,6 +29,9 @@ class Slots(Protocol):
 
     def reserve(self, rows: int, length: int) -> None:
         """Make room for that many slots of that many tokens; what is in them stays."""
+
+    def open(self, slot: int, adapter: str | None) -> None:
+        """Empty a slot for a sequence under an adapter; the slots before it are those in use."""
 
     def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
         """Append tokens to a slot; logits of what follows the `last` ones, float32 [last, V]."""
@@ -57,6 +60,7 @@ class OneByOne:
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._bytes_per_token = getattr(model, "bytes_per_token", 0)
         self._caches: list[Cache] = []
+        self._adapters: list[str | None] = []
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -68,6 +72,11 @@ class OneByOne:
     def reserve(self, rows: int, length: int) -> None:
         while len(self._caches) < rows:
             self._caches.append(self._model.new_cache())
+            self._adapters.append(None)
+
+    def open(self, slot: int, adapter: str | None) -> None:
+        self._adapters[slot] = adapter
+        self.cut(slot, 0)
 
     def read(self, slot: int, tokens: Sequence[int], *, last: int) -> Array:
         logits, self._caches[slot] = self._model(np.asarray(tokens), self._caches[slot], last=last)
@@ -79,10 +88,12 @@ class OneByOne:
         )
 
     def cut(self, slot: int, length: int) -> None:
-        self._caches[slot] = self._caches[slot].keep(length) if length else self._model.new_cache()
+        cache = self._caches[slot]
+        self._caches[slot] = cache.keep(length) if length else new_cache(self._model, self._adapters[slot])
 
     def copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         self._caches[target] = self._caches[source].keep(length).copy()
+        self._adapters[target] = self._adapters[source]
 
     def save(self, slot: int, start: int, stop: int) -> None:
         return None

@@ -77,5 +77,5 @@ def _rows(decoder: Decoder, record: Record, count: int) -> Iterator[Array]:
     """Logits [1, V] of what comes at each of the first `count` steps."""
     ids = np.asarray([*record.prompt, *record.ids[: count - 1]], np.int64)
     if count:
-        for logits in read(decoder.engine, ids, len(record.prompt) - 1):
+        for logits in read(decoder.engine, ids, len(record.prompt) - 1, record.adapter):
             yield from (row[None] for row in logits)

@@ -30,7 +30,7 @@ LAYERS = [
     {"request", "completion", "foreign", "judge"},
     {"places", "text_stream", "bundle"},
     {"batch"},
-    {"engine", "preparation", "kv_cache"},
+    {"engine", "preparation", "kv_cache", "adapters"},
     {"steps", "beam", "slab_slots", "again", "reading", "gathering"},
     {"onnx_model"},
     {"session", "scorer", "trace_page", "trace_recipe", "trace_step"},

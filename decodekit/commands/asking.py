@@ -24,6 +24,7 @@ def add_chain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--stop-token-id", action="append", default=[], type=int, metavar="ID")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to decode under")
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         "stop_token_ids": args.stop_token_id,
         "criteria": args.criterion,
         "seed": args.seed,
+        "adapter": args.adapter,
     }
 
 

@@ -138,4 +138,5 @@ def _beams(decoder: Decoder, prompts: Iterable[str], args: argparse.Namespace) -
             min_new_tokens=args.min_new_tokens,
             stop_token_ids=args.stop_token_id,
             ignore_eos=args.ignore_eos,
+            adapter=args.adapter,
         )

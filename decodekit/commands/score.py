@@ -45,6 +45,7 @@ class Score(Command):
             metavar="N",
             help="tokens from window to window in a text longer than the context; default: half a window",
         )
+        parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to score under")
         parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
         parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
         parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -61,7 +62,7 @@ class Score(Command):
             for passage in passages:
                 windows += len(decoder.scorer.windows(passage, args.stride))
                 sums.append(Sum())
-                for piece in decoder.scorer.pieces(passage, stride=args.stride):
+                for piece in decoder.scorer.pieces(passage, stride=args.stride, adapter=args.adapter):
                     sums[-1] += (added := total(piece))
                     bar.advance(added)
         whole = sum(sums, Sum())

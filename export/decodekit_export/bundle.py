@@ -11,21 +11,25 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from decodekit.bundle import Bundle, open_bundle, write_manifest
 from decodekit.files import sha256
+from decodekit_export.adapters import feeds, open_products, write_adapter
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
+from decodekit_export.lora import read_lora
+from decodekit_export.parity import Parity
 from decodekit_export.quality import Text, compare, listen, read_text
 from decodekit_export.quantization import Quantization
 from decodekit_export.reference import Reference
@@ -35,6 +39,7 @@ from decodekit_export.storage import store_in_halves
 from decodekit_export.to_onnx import FILE, to_onnx, write
 from decodekit_export.whole import whole_or_absent
 
+ADAPTER_PROMPTS = 8  # of the gate of each adapter, whose graph is the one that was checked
 PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -45,6 +50,8 @@ def export_bundle(
     cache: str = "in_place",
     compact: bool = False,
     quantization: Quantization | None = None,
+    adapters: Mapping[str, Path] = MappingProxyType({}),
+    merge: Path | None = None,
     text: Path | None = None,
     name: str | None = None,
     license: str | None = None,
@@ -58,6 +65,8 @@ def export_bundle(
     cache         "in_place" or "concatenating"
     compact       store weights in half the bytes where that loses nothing
     quantization  store weights in 4 or 8 bits, rounded; a quality report goes into the manifest
+    adapters      folders of LoRAs as peft saves them, by the name a request gives, kept beside the model
+    merge         folder of one that moves the model's own weights
     text          file that the report is read on; None: a page of prose that comes with the exporter
     name          of the bundle; None: the checkpoint's folder name
     license       text of the weights' licence; None: that of the checkpoint
@@ -78,6 +87,9 @@ def export_bundle(
     with whole_or_absent(place) as folder:
         progress("load")
         model = source.load_model()
+        if merge:
+            read_lora(merge, model).merge(model)
+        loras = {_checked_name(name): read_lora(path, model) for name, path in adapters.items()}
         shape, length = cache_shape(model), _context_length(model)
         stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
         _write_tokenizer(source, folder, model.config.vocab_size)
@@ -93,6 +105,7 @@ def export_bundle(
         storage = store_in_halves(graph) if compact else "float32"
         if quantization:
             storage = quantization.store(graph, rounded)
+        products = open_products(graph.graph, model, loras)
         write(graph, folder)
 
         progress("check")
@@ -105,17 +118,35 @@ def export_bundle(
             context_length=length,
             prompts=prompts,
             texts=prompt_ids,
+            feeds=feeds(products),
         )
-        if not parity.passed:
-            reasons = "; ".join(parity.failures[:3])
-            raise ParityError(
-                f"{source.path}: the graph differs from the model, nothing written: {reasons}", parity
-            )
+        _require(parity, f"{source.path}: the graph")
+        described = {}
+        for adapter, lora in loras.items():
+            file = f"adapter-{adapter}.onnx_adapter"
+            write_adapter(folder / file, products, lora)
+            with lora.applied(model):
+                of_adapter = check_parity(
+                    folder / FILE,
+                    model,
+                    cache,
+                    shape,
+                    context_length=length,
+                    prompts=ADAPTER_PROMPTS,
+                    feeds=feeds(products, folder / file, lora.rank),
+                )
+            _require(of_adapter, f"{adapters[adapter]}: the graph under the adapter")
+            described[adapter] = {
+                "file": file,
+                "rank": lora.rank,
+                "parameters": lora.parameters,
+                "parity": of_adapter.fields(),
+            }
         quality = None
         if quantization:
             quantization.hasten(graph)
             write(graph, folder)
-            quality = compare(said, page, folder / FILE, cache, shape)
+            quality = compare(said, page, folder / FILE, cache, shape, feeds(products))
 
         progress("write")
         fields = {
@@ -130,12 +161,19 @@ def export_bundle(
             "stop_ids": stops,
             "allow_no_eos": not stops,
             "license": source.license if license is None else license,
+            "adapters": described,
             "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
             "made_by": {package: version(package) for package in PACKAGES},
             "parity": parity.fields(),
         }
         write_manifest(folder, fields)
     return open_bundle(place)
+
+
+def _require(parity: Parity, what: str) -> None:
+    if not parity.passed:
+        reasons = "; ".join(parity.failures[:3])
+        raise ParityError(f"{what} differs from the model, nothing written: {reasons}", parity)
 
 
 def _encoded(source: Checkpoint, file: Path | None) -> tuple[list[int], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from decodekit.hookspecs import Command, Register, hookimpl
@@ -44,6 +45,16 @@ class Export(Command):
             metavar="MODULE",
             help="not rounded, such as 'lm_head' or '*.down_proj'",
         )
+        parser.add_argument(
+            "--adapter",
+            action="append",
+            default=[],
+            metavar="[NAME=]FOLDER",
+            help="a LoRA of peft's, kept beside the model for requests that name it; repeat for several",
+        )
+        parser.add_argument(
+            "--merge", type=Path, metavar="FOLDER", help="a LoRA of peft's, merged into the weights"
+        )
         parser.add_argument("--text", type=Path, metavar="F", help="that the report is read on")
         parser.add_argument("--name", help="of the bundle; by default that of the checkpoint's folder")
         parser.add_argument(
@@ -71,6 +82,8 @@ class Export(Command):
                     quantization=Quantization(args.quantize, args.block, args.keep)
                     if args.quantize
                     else None,
+                    adapters=_named(args.adapter),
+                    merge=args.merge,
                     text=args.text,
                     name=args.name,
                     license=_read(args.license_file),
@@ -82,6 +95,7 @@ class Export(Command):
             stages.parity(error.parity.fields())
             raise
         stages.parity(bundle.manifest["parity"])
+        stages.adapters(bundle.manifest["adapters"])
         if bundle.manifest["quality"]:
             stages.quality(bundle.manifest["quality"])
         stages.written(bundle)
@@ -92,6 +106,18 @@ class Export(Command):
                 )
             )
         return 0
+
+
+def _named(adapters: Sequence[str]) -> dict[str, Path]:
+    """Folders by name, which is the folder's where none is given."""
+    named: dict[str, Path] = {}
+    for text in adapters:
+        before, sign, after = text.partition("=")
+        name, path = (before, Path(after)) if sign else (Path(text).resolve().name, Path(text))
+        if name in named:
+            raise ExportError(f"--adapter: two are named {name!r}; write NAME=FOLDER")
+        named[name] = path
+    return named
 
 
 def _read(file: Path | None) -> str | None:

@@ -20,7 +20,7 @@ from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 from decodekit_export.parity import Parity, bars
 from decodekit_export.reference import Reference
-from decodekit_export.rows import ROWS, Array, Rows, open_session
+from decodekit_export.rows import ROWS, Array, Feeds, Rows, no_feeds, open_session
 
 STEPS = 32  # single-token steps on each road
 BATCH = 8  # rows of a greedy batch
@@ -37,6 +37,7 @@ def check_parity(
     prompts: int = 50,
     texts: Sequence[Sequence[int]] = (),
     seed: int = 0,
+    feeds: Feeds = no_feeds,
 ) -> Parity:
     """Compare the graph in `path` with `model`.
 
@@ -44,6 +45,7 @@ def check_parity(
     context_length  the most tokens a sequence may have, >= 64
     prompts         number of random greedy prompts, of 1 to 40 tokens, >= 1
     texts           ids of further greedy prompts
+    feeds           what the graph is given besides
     """
     if prompts < 1:
         raise ExportError(f"prompts must be >= 1, got {prompts}")
@@ -51,7 +53,7 @@ def check_parity(
         raise ExportError(
             f"context length must be >= {2 * STEPS} to check {STEPS} steps, got {context_length}"
         )
-    gate = _Gate(model, path, kind, shape, context_length, seed)
+    gate = _Gate(model, path, kind, shape, context_length, seed, feeds)
     gate.alone()
     gate.beyond_the_window()
     gate.ragged()
@@ -63,11 +65,18 @@ class _Gate:
     """The roads, and the largest differences met on them."""
 
     def __init__(
-        self, model: PreTrainedModel, path: Path, kind: str, shape: CacheShape, context_length: int, seed: int
+        self,
+        model: PreTrainedModel,
+        path: Path,
+        kind: str,
+        shape: CacheShape,
+        context_length: int,
+        seed: int,
+        feeds: Feeds,
     ) -> None:
         self._reference = Reference(model)
         self._session = open_session(path)
-        self._kind, self._shape = kind, shape
+        self._kind, self._shape, self._feeds = kind, shape, feeds
         self._context_length = context_length
         self._random = np.random.default_rng(seed)
         self._logits: dict[str, float] = {}
@@ -170,7 +179,7 @@ class _Gate:
         return [int(i) for i in self._random.integers(0, self._reference.vocabulary, length)]
 
     def _rows(self, batch: int, capacity: int) -> Rows:
-        return ROWS[self._kind](self._session, self._shape, batch, capacity)
+        return ROWS[self._kind](self._session, self._shape, batch, capacity, self._feeds)
 
     def _decode(self, prompts: Sequence[list[int]]) -> Iterator[tuple[list[int], Array]]:
         """STEPS greedy tokens per prompt, and the logits [STEPS, V] that they come from."""

@@ -19,7 +19,7 @@ from decodekit.ops import log_softmax
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 from decodekit_export.reference import Reference
-from decodekit_export.rows import ROWS, Array, open_session
+from decodekit_export.rows import ROWS, Array, Feeds, no_feeds, open_session
 
 WINDOW = 256  # tokens
 MOST = 4096  # tokens of a text that are read
@@ -85,12 +85,19 @@ def listen(reference: Reference, text: Text) -> list[Array]:
     return [log_softmax(reference(window)[0]) for window in text.windows]
 
 
-def compare(before: Sequence[Array], text: Text, path: Path, kind: str, shape: CacheShape) -> Quality:
+def compare(
+    before: Sequence[Array],
+    text: Text,
+    path: Path,
+    kind: str,
+    shape: CacheShape,
+    feeds: Feeds = no_feeds,
+) -> Quality:
     """What the graph in `path` says of the same windows, against that."""
     session = open_session(path)
     losses, divergence, same = np.zeros(2), 0.0, 0
     for window, said in zip(text.windows, before, strict=True):
-        rows = ROWS[kind](session, shape, 1, len(window))
+        rows = ROWS[kind](session, shape, 1, len(window), feeds)
         now = log_softmax(rows.feed([window])[0])
         next_ids = np.asarray(window[1:])[:, None]
         losses -= [np.take_along_axis(p[:-1], next_ids, -1).sum(dtype=np.float64) for p in (said, now)]

@@ -9,7 +9,7 @@ the same two verbs: `feed` tokens, and look at the cache of a `row`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 
 Array = np.ndarray[Any, Any]
+Feeds = Callable[[int], Mapping[str, Array]]  # further inputs of a graph, by the number of rows
+
+
+def no_feeds(rows: int) -> Mapping[str, Array]:
+    return {}
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
@@ -35,12 +40,18 @@ class InPlaceRows:
 
     batch     number of rows
     capacity  the most tokens a row may hold
+    feeds     what the graph is given besides
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, shape: CacheShape, batch: int, capacity: int
+        self,
+        session: onnxruntime.InferenceSession,
+        shape: CacheShape,
+        batch: int,
+        capacity: int,
+        feeds: Feeds = no_feeds,
     ) -> None:
-        self._session = session
+        self._session, self._further = session, feeds(batch)
         self._names = {i.name for i in session.get_inputs()}
         size = (shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
         self._cache = np.zeros(size, dtype=np.float32)
@@ -60,6 +71,7 @@ class InPlaceRows:
             "lengths": self.lengths,
             "total_length": np.asarray(self.lengths.max(), dtype=np.int32),
             "logit_positions": _columns(ids, wanted),
+            **self._further,
         }
         binding = self._session.io_binding()
         for name in self._names & feed.keys():
@@ -83,9 +95,14 @@ class ConcatenatingRows:
     """Rows whose keys and values grow by a copy with every call; `capacity` does not bound them."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, shape: CacheShape, batch: int, capacity: int
+        self,
+        session: onnxruntime.InferenceSession,
+        shape: CacheShape,
+        batch: int,
+        capacity: int,
+        feeds: Feeds = no_feeds,
     ) -> None:
-        self._session = session
+        self._session, self._further = session, feeds(batch)
         self._names = {i.name for i in session.get_inputs()}
         self._outputs = [o.name for o in session.get_outputs()]
         self._cache = np.zeros((shape.layers, 2, batch, shape.kv_heads, 0, shape.head_dim), dtype=np.float32)
@@ -106,6 +123,7 @@ class ConcatenatingRows:
             "attention_mask": self._mask,
             "position_ids": positions.astype(np.int64),
             "logit_positions": _columns(ids, wanted),
+            **self._further,
         }
         for layer, (key, value) in enumerate(self._cache):
             feed[f"past_key_values.{layer}.key"] = key

@@ -76,6 +76,15 @@ class Stages:
             f"same best token at {quality['agreement']:.1%}"
         )
 
+    def adapters(self, adapters: Mapping[str, Any]) -> None:
+        """How near the graph is to the model under each adapter."""
+        for name, adapter in adapters.items():
+            furthest = max(adapter["parity"]["logits"].values())
+            self._console.print(
+                f"adapter {escape(name)}: rank {adapter['rank']}, {adapter['parameters']:,} parameters, "
+                f"logits within {furthest:.1e} of PyTorch"
+            )
+
     def written(self, bundle: Bundle) -> None:
         """Where the bundle is, and how large."""
         size = sum(entry["size"] for entry in bundle.manifest["files"].values())
