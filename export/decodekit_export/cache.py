@@ -10,6 +10,7 @@ attention's business.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ def cache_shape(model: PreTrainedModel) -> CacheShape:
         )
     cache = DynamicCache()
     with torch.no_grad():
-        model(input_ids=torch.ones(1, 2, dtype=torch.int64), past_key_values=cache, use_cache=True)
+        model(input_ids=torch.ones(1, 2, dtype=torch.int64), **remembering(model, cache))
     layers: list[Any] = cache.layers
     sides = [side for layer in layers for side in (layer.keys, layer.values)]
     if not sides or not all(isinstance(side, Tensor) for side in sides):
@@ -55,6 +56,14 @@ def cache_shape(model: PreTrainedModel) -> CacheShape:
         )
     kv_heads, head_dim = shapes.pop()
     return CacheShape(len(layers), kv_heads, head_dim)
+
+
+def remembering(model: PreTrainedModel, cache: Cache) -> dict[str, Any]:
+    """The arguments with which `model` reads and extends a cache; transformers 5.24 renamed the first."""
+    known = inspect.signature(model.forward).parameters
+    if name := next((name for name in ("cache", "past_key_values") if name in known), None):
+        return {name: cache, "use_cache": True}
+    raise ExportError(f"{_name(model)}: takes no cache of keys and values, so it has no decoding graph")
 
 
 class PassThroughCache(Cache):

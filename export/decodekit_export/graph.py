@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from decodekit_export.attention import Attend, attending, concatenating, in_place
-from decodekit_export.cache import CacheShape, PassThroughCache
+from decodekit_export.cache import CacheShape, PassThroughCache, remembering
 from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError
 from decodekit_export.rotary import Turns, rotations
@@ -143,7 +143,7 @@ def _predict(
     attend: Attend,
 ) -> tuple[Tensor, ...]:
     cache = PassThroughCache(past)
-    feed = {"input_ids": input_ids, "position_ids": position_ids, "past_key_values": cache, "use_cache": True}
+    feed = {"input_ids": input_ids, "position_ids": position_ids, **remembering(model, cache)}
     with attending(model, cache, attend):
         if "logits_to_keep" in inspect.signature(model.forward).parameters:
             logits = model(**feed, logits_to_keep=columns).logits

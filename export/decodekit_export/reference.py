@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from decodekit_export.cache import remembering
 from decodekit_export.rows import Array
 
 
@@ -35,7 +36,7 @@ class Reference:
         """
         columns = torch.tensor(range(len(ids)) if wanted is None else wanted)
         cache = DynamicCache()  # without a configuration it keeps all places, also behind a window
-        feed = {"input_ids": torch.tensor([list(ids)]), "past_key_values": cache, "use_cache": True}
+        feed = {"input_ids": torch.tensor([list(ids)]), **remembering(self._model, cache)}
         with torch.no_grad():
             if self._keeps:
                 logits = self._model(**feed, logits_to_keep=columns).logits
