@@ -8,7 +8,7 @@ SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/co
 # Everything: runtime, training and export, plugins, tools. Editable.
 .venv/ready: pyproject.toml export/pyproject.toml export/constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e export $(addprefix -e ./,$(PLUGINS))
+	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e 'export[data]' $(addprefix -e ./,$(PLUGINS))
 	touch $@
 
 # What an application has: the runtime and plugins as wheels, no torch.

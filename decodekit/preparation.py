@@ -15,12 +15,13 @@ from typing import Any
 from decodekit.answer import Answer, Token
 from decodekit.bundle import Bundle
 from decodekit.chain import Link, Written, link, parse
-from decodekit.chat import Chat, Message
+from decodekit.chat import Chat
 from decodekit.companion import Companion
 from decodekit.completion import Completion, Usage
 from decodekit.costs import Costs
 from decodekit.errors import ParameterError, PromptError
 from decodekit.logprobs import Logprobs
+from decodekit.messages import Message
 from decodekit.model import Model
 from decodekit.ops import Array, keep
 from decodekit.plugins import Plugins

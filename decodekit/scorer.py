@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from decodekit.chat import Message
 from decodekit.engine import Engine
 from decodekit.errors import ContextError, ParameterError, PromptError
 from decodekit.logprobs import MAX_TOP
+from decodekit.messages import Message
 from decodekit.ops import Array
 from decodekit.parameters import whole
 from decodekit.preparation import Preparer, Prompt

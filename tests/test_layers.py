@@ -18,8 +18,10 @@ LAYERS = [
         "json_lines",
         "plugin_choice",
         "badge",
+        "messages",
+        "chat_template",
     },
-    {"progress", "plugin_choice"},
+    {"progress", "plugin_choice", "script"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"sampling", "cached_model", "strategies", "slots", "stop_ids", "onnx_schema", "manifest"},
     {"companion", "logprobs", "plugins", "onnx_file", "contest", "verdict", "search"},
@@ -45,7 +47,7 @@ ONLY_HERE = {
     "onnxruntime": {"onnx_session"},
     "pluggy": {"hookspecs", "plugins"},
     "tokenizers": {"tokenizer"},
-    "jinja2": {"chat"},
+    "jinja2": {"chat_template"},
     "rich": {"console"},
 }
 NEVER = {"torch", "onnx", "transformers"}

@@ -1,193 +1,235 @@
 """
-Training data: prompt and completion pairs, as ids with the loss mask.
+Training data: the examples of a file as rows of ids with their loss mask.
 
-`decodekit.chat` renders a pair, here and at prompting alike, so the mask comes from how a
-row was built and never from looking for tokens in it. This module decides which rows are
-fit to train on, and counts what it did. It knows no tensors and no model.
+`decodekit.chat` renders an example, here and at prompting alike, so the mask comes from how a
+row was built and never from looking for tokens in it. This module decides which rows are fit to
+train on, and counts what it did. It knows no tensors and no model.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import json
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from decodekit.chat import Chat, Message, Rendered
-from decodekit.errors import DecodekitError
-from decodekit_export.jsonl import JsonLines, Problems
+import numpy as np
+
+from decodekit.chat import Chat, Rendered
+from decodekit.errors import ParameterError, PromptError, TemplateError, TokenizerError
+from decodekit_export.faults import DataError, Problems
+from decodekit_export.row_file import Row as Row
+from decodekit_export.row_file import RowFile, StoredRows
+from decodekit_export.shapes import Conversation, Example, Fault, Pair, Shaper, text_of
+from decodekit_export.source import Source
+from decodekit_export.window import fit
 
 # As JSON spells them: all but tab and the ends of lines.
 _CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u00[01]|b|f)|\x7f")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a file of pairs is read.
+    """How a file of examples is read.
 
-    prompt_key      the key of the prompt: a text, or a list of messages
-    completion_key  the key of the completion: a text
-    limit           rows to take from the start of the file, or None for all
     max_length      tokens a row may have
+    columns         field -> the key it stands under, where that has another name; see `shapes`
+    limit           records to take from the start of the file, or None for all
     window          what becomes of a longer row: "error", "left_prompt" (the oldest tokens of its
-                    prompt go, those of the completion never) or "drop" (the row goes, and is counted)
+                    prompt go, those of a completion never) or "drop" (the row goes, and is counted)
     allow_empty     whether a prompt or a completion may be empty; an empty completion trains the stop token
+    refuse_special  whether the text of a special token in a record is a fault; else it stays text
+    skip_bad        faulty records to pass over
+    bad_folder      where NAME.bad.txt lists them, if there are any
     """
 
     max_length: int
-    prompt_key: str = "prompt"
-    completion_key: str = "completion"
+    columns: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     window: str = "error"
     allow_empty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One pair as the model sees it: `mask[i]` says whether `ids[i]` is trained."""
-
-    line: int
-    ids: tuple[int, ...]
-    mask: tuple[bool, ...]
+    refuse_special: bool = False
+    skip_bad: int = 0
+    bad_folder: Path = Path()
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the lines of a file."""
+    """What became of the records of a file."""
 
+    records: int = 0
     rows: int = 0
     tokens: int = 0
     trained_tokens: int = 0
     truncated: int = 0
     dropped: int = 0
-    repeated: int = 0  # same prompt, same completion
+    bad: int = 0  # passed over
+    repeated: int = 0  # all that was written is that of an earlier record
     with_control_characters: int = 0
     ignored_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows to train on, what they were counted as, and the digest of the file."""
+    """Rows to train on, what they were counted as, and the digest of the file.
 
-    rows: Sequence[Row]
+    digests  of the examples, sorted, uint64
+    """
+
+    rows: StoredRows
     counts: Counts
     sha256: str
-    pairs: frozenset[bytes] = field(repr=False, default=frozenset())  # digests
+    digests: np.ndarray[Any, np.dtype[np.uint64]] = field(repr=False)
 
     def overlap(self, other: Dataset) -> int:
-        """How many pairs are in both."""
-        return len(self.pairs & other.pairs)
+        """How many examples are in both."""
+        return len(np.intersect1d(self.digests, other.digests))
 
 
 def load(path: Path, chat: Chat, reading: Reading) -> Dataset:
-    """Every row of a file of JSON lines, rendered. Raises DataError with the first faulty lines."""
-    problems = Problems(path.name)
-    lines = JsonLines(path, problems)
-    counts = Counts()
-    rows: list[Row] = []
-    pairs: set[bytes] = set()
-    ignored: set[str] = set()
-    for line, value in islice(lines, reading.limit):
-        try:
-            prompt, completion = _pair(value, reading)
-            rendered = _render(prompt, completion, chat)
-            row = _fit(line, rendered, reading)
-        except (Fault, DecodekitError) as exc:
-            problems.add(line, str(exc))
-            continue
-        if row is None:
-            counts.dropped += 1
-            continue
-        counts.truncated += len(row.ids) < len(rendered.ids)
-        ignored |= value.keys() - {reading.prompt_key, reading.completion_key}
-        text = json.dumps([prompt, completion], ensure_ascii=False)
+    """Every row of a file, rendered. Raises DataError with the first faulty lines."""
+    (dataset,) = _load(path, chat, reading, [Part(0, 1)])
+    return dataset
+
+
+def load_both(
+    path: Path, valid: Path | None, chat: Chat, reading: Reading, seed: int = 0
+) -> tuple[Dataset, Dataset | None]:
+    """The rows to train on and those to measure on.
+
+    valid  a file, or a share of `path`, such as "5%"; which examples go there depends on what
+           they say and on the seed, so those that say the same stay together
+    """
+    if valid is None:
+        return load(path, chat, reading), None
+    if not (share := _SHARE.fullmatch(str(valid))):
+        return load(path, chat, reading), load(valid, chat, reading)
+    border = float(share[1]) / 100
+    if not 0 < border < 1:
+        raise ParameterError(f"valid must be a file or a share in (0%, 100%), got {valid}")
+    train, held_out = _load(path, chat, reading, [Part(border, 1), Part(0, border)], seed)
+    return train, held_out
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The examples whose digest, as a number in [0, 1), is in [begin, end)."""
+
+    begin: float
+    end: float
+
+
+class Building:
+    """A dataset as it grows."""
+
+    def __init__(self, file: RowFile) -> None:
+        self.counts = Counts()
+        self._file = file
+        self._digests = array("Q")
+
+    def add(self, line: int, rendered: list[Rendered], reading: Reading, text: str) -> None:
+        """Take the rows of an example. Raises Fault, and then takes none."""
+        fitting = [fit(row, reading.max_length, reading.window) for row in rendered]
+        counts = self.counts
+        counts.records += 1
         counts.with_control_characters += bool(_CONTROL.search(text))
-        pair = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        counts.repeated += pair in pairs
-        pairs.add(pair)
-        rows.append(row)
-    problems.close()
-    if not rows:
-        why = f"all {counts.dropped} rows were dropped" if counts.dropped else "it has no row"
-        problems.add(1, f"nothing to train on, {why}; a row is one JSON object on one line")
+        self._digests.append(_digest(text))
+        for row, parts in zip(rendered, fitting, strict=True):
+            counts.dropped += not parts
+            counts.truncated += any(len(part.ids) < len(row.ids) for part in parts)
+            for part in parts:
+                counts.rows += 1
+                counts.tokens += len(part.ids)
+                counts.trained_tokens += sum(part.mask)
+                self._file.append(Row(line, part.ids, part.mask))
+
+    def finished(self, name: str, source: Source, bad: int, ignored: set[str]) -> Dataset:
+        counts = self.counts
+        if not counts.rows:
+            if counts.dropped:
+                why = f"all {counts.dropped} rows were dropped"
+            else:
+                why = f"{bad} records are bad" if bad else "it has no row"
+            raise DataError([f"{name}:1: nothing to train on, {why}; a row is one JSON object on one line"])
+        digests = np.unique(np.frombuffer(self._digests, np.uint64))
+        counts.repeated = len(self._digests) - len(digests)
+        counts.bad, counts.ignored_keys = bad, tuple(sorted(ignored))
+        return Dataset(self._file.rows(), counts, source.sha256, digests)
+
+
+def _load(path: Path, chat: Chat, reading: Reading, parts: list[Part], seed: int = 0) -> list[Dataset]:
+    """The examples of a file, divided among the parts."""
+    listing = reading.bad_folder / f"{path.name}.bad.txt"
+    shaper = Shaper(reading.columns)
+    ignored: set[str] = set()
+    with ExitStack() as stack:
+        problems = stack.enter_context(Problems(path.name, reading.skip_bad, listing))
+        building = [(part, Building(stack.enter_context(RowFile()))) for part in parts]
+        source = Source(path, problems)
+        for line, record in islice(source, reading.limit):
+            try:
+                example = shaper(record)
+                rendered = _render(example, chat, reading)
+                text = text_of(example)
+                place = _place(text, seed)
+                into = next(into for part, into in building if part.begin <= place < part.end)
+                into.add(line, rendered, reading, text)
+            except RecursionError:
+                problems.add(line, "nested too deeply")
+            except (Fault, PromptError, TemplateError, TokenizerError) as exc:
+                problems.add(line, str(exc))
+            else:
+                ignored |= record.keys() - shaper.used
         problems.close()
-    counts.rows = len(rows)
-    counts.tokens = sum(len(row.ids) for row in rows)
-    counts.trained_tokens = sum(sum(row.mask) for row in rows)
-    counts.ignored_keys = tuple(sorted(ignored))
-    return Dataset(rows, counts, lines.sha256, frozenset(pairs))
+        source.check_unchanged()
+        return [into.finished(path.name, source, problems.count, ignored) for _, into in building]
 
 
-class Fault(ValueError):
-    """Why a row cannot be trained on, without its place."""
-
-
-def _pair(value: dict[str, Any], reading: Reading) -> tuple[str | list[Message], str]:
-    for key in (reading.prompt_key, reading.completion_key):
-        if key not in value:
-            raise Fault(_missing(key, list(value), reading))
-    prompt, completion = value[reading.prompt_key], value[reading.completion_key]
-    if not isinstance(prompt, str | list):
-        raise Fault(f"{reading.prompt_key!r} must be a string or a list of messages, found {_kind(prompt)}")
-    if not isinstance(completion, str):
-        raise Fault(f"{reading.completion_key!r} must be a string, found {_kind(completion)}")
-    if isinstance(prompt, list) and (wrong := [m for m in prompt if not isinstance(m, dict)]):
-        raise Fault(f"{reading.prompt_key!r} must be a list of messages, one item is {_kind(wrong[0])}")
-    for key, text in ((reading.prompt_key, prompt), (reading.completion_key, completion)):
-        empty = isinstance(text, str) and not text.strip()
-        if empty and not reading.allow_empty:
-            raise Fault(f"{key!r} is empty - remove the row or set allow_empty")
-    return prompt, completion
-
-
-def _missing(key: str, found: list[str], reading: Reading) -> str:
-    option = "prompt-key" if key == reading.prompt_key else "completion-key"
-    taken = {reading.prompt_key, reading.completion_key}
-    close = difflib.get_close_matches(key, [k for k in found if k not in taken], n=1, cutoff=0.5)
-    keys = ", ".join(map(repr, found)) or "no key"
-    way_out = f"did you mean {close[0]!r}? --{option} {close[0]}" if close else f"name it with --{option}"
-    expected = f"{reading.prompt_key!r} and {reading.completion_key!r}"
-    return f"no key {key!r}; expected {expected}, found {keys}; {way_out}"
-
-
-def _kind(value: Any) -> str:
-    kinds = {type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
-    return kinds.get(type(value), "a number")
-
-
-def _render(prompt: str | list[Message], completion: str, chat: Chat) -> Rendered:
-    rendered = chat.pair(prompt, completion)
-    trained = sum(rendered.mask)
-    if not trained:
-        raise Fault("no token of it would be trained; the tokenizer makes nothing of the completion")
-    asked = len(rendered.ids) - trained
-    assert rendered.mask == (False,) * asked + (True,) * trained
-    if not asked:
-        raise Fault("no token comes before the completion; the first one cannot be predicted, give a prompt")
+def _render(example: Example, chat: Chat, reading: Reading) -> list[Rendered]:
+    if not reading.allow_empty:
+        _check_said(example)
+    if reading.refuse_special and (token := chat.special_text(text_of(example))):
+        raise Fault(f"the text of the special token {token!r} is in it; remove it, or allow it as text")
+    if isinstance(example, Conversation):
+        rendered = chat.conversation(example.messages, example.tools)
+    else:
+        rendered = [chat.pair(example.prompt, example.completion)]
+    for row in rendered:
+        if not any(row.mask):
+            raise Fault("no token of it would be trained; the tokenizer makes nothing of the completion")
+        if row.mask[0]:
+            raise Fault(
+                "no token comes before the completion; the first one cannot be predicted, give a prompt"
+            )
+        assert row.mask[-1]
     return rendered
 
 
-def _fit(line: int, rendered: Rendered, reading: Reading) -> Row | None:
-    """The row within the window, or None if it is to be dropped."""
-    trained = sum(rendered.mask)
-    surplus = len(rendered.ids) - reading.max_length
-    if surplus <= 0:
-        return Row(line, rendered.ids, rendered.mask)
-    if reading.window == "drop":
-        return None
-    if trained >= reading.max_length:
-        raise Fault(
-            f"the completion alone has {trained} tokens, which leaves no room for a prompt in "
-            f"{reading.max_length}; shorten it, or drop such rows with --window drop"
-        )
-    if reading.window == "error":
-        raise Fault(
-            f"{len(rendered.ids)} tokens do not fit the window of {reading.max_length}; "
-            "choose what goes with --window left_prompt or drop"
-        )
-    return Row(line, rendered.ids[surplus:], rendered.mask[surplus:])
+def _check_said(example: Example) -> None:
+    if isinstance(example, Pair):
+        for key, text in (("prompt", example.prompt), ("completion", example.completion)):
+            if isinstance(text, str) and not text.strip():
+                raise Fault(f"{key!r} is empty - remove the row or set allow_empty")
+        return
+    for i, message in enumerate(example.messages):
+        if message.get("role") == "assistant" and not message.get("tool_calls"):
+            content = message.get("content")
+            if isinstance(content, str) and not content.strip():
+                raise Fault(f"messages[{i}] of the assistant is empty - remove it or set allow_empty")
+
+
+def _digest(text: str) -> int:
+    """64 bits that stand for an example; of a hundred million, two share them by one chance in 4,000."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _place(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on the text and the seed alone."""
+    drawn = hashlib.blake2b(text.encode(), digest_size=6, key=seed.to_bytes(8)).digest()
+    return int.from_bytes(drawn) / 2**48

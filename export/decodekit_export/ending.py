@@ -33,7 +33,7 @@ def measure_ending(model: Any, rows: Sequence[Row], stop_ids: Sequence[int], con
     within = min(max(sum(row.mask) for row in some), LONGEST)
     ended = 0
     for row in some:
-        prompt = torch.tensor([[id for id, trained in zip(row.ids, row.mask, strict=True) if not trained]])
+        prompt = torch.tensor([row.prompt])
         room = min(within, context - prompt.shape[1])
         answer = model.generate(
             prompt,

@@ -19,12 +19,13 @@ import transformers
 
 from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.collate import Collate, as_items
-from decodekit_export.data import Counts, Dataset, Reading, Row, load
+from decodekit_export.data import Counts, Dataset, Reading, Row, load_both
 from decodekit_export.ending import Ending, measure_ending
-from decodekit_export.jsonl import DataError
+from decodekit_export.faults import DataError
 from decodekit_export.pretrained import Pretrained, open_pretrained
 from decodekit_export.progress import Bar, Display, spell, without_bars
 from decodekit_export.settings import Settings
+from decodekit_export.shapes import columns_of
 from decodekit_export.trainer import CompletionTrainer, mean_loss
 from decodekit_export.whole import whole_or_absent
 
@@ -75,8 +76,7 @@ def finetune(
     check_target(out)
     start = open_pretrained(base)
     reading = _reading(settings, start.context_length)
-    train = load(data, start.chat, reading)
-    valid = load(settings.valid, start.chat, reading) if settings.valid else None
+    train, valid = load_both(data, settings.valid, start.chat, reading, settings.seed)
 
     check_rows(train.rows, start)
     display.example(train.rows[0], start.tokenizer, data.name)
@@ -169,11 +169,12 @@ def _reading(settings: Settings, context_length: int) -> Reading:
         )
     return Reading(
         max_length=settings.max_length or context_length,
-        prompt_key=settings.prompt_key,
-        completion_key=settings.completion_key,
+        columns=columns_of(settings.map),
         limit=settings.limit,
         window=settings.window,
         allow_empty=settings.allow_empty,
+        refuse_special=settings.refuse_special,
+        skip_bad=settings.skip_bad,
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from decodekit.hookspecs import Command
-from decodekit_export.settings import ORDERS, WINDOWS, Settings
+from decodekit_export.settings import ORDERS, Settings
+from decodekit_export.window import POLICIES
 
 
 class Finetune(Command):
@@ -27,16 +28,27 @@ class Finetune(Command):
             parser.add_argument(option, type=kind, default=value, metavar=metavar, help=text)
 
         parser.add_argument("base", type=Path, help="a folder with config.json and safetensors weights")
-        parser.add_argument("data", type=Path, help="JSON lines with prompt and completion")
+        parser.add_argument("data", type=Path, help="JSON lines, CSV, Parquet, or a saved dataset")
         parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-        parser.add_argument("--valid", type=Path, metavar="FILE", help="pairs to measure the loss on")
-        number("--prompt-key", str, "K", "the key of the prompt")
-        number("--completion-key", str, "K", "the key of the completion")
+        parser.add_argument(
+            "--valid", type=Path, metavar="FILE", help="rows to measure the loss on; or a share, such as 5%%"
+        )
+        parser.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="FIELD=KEY",
+            help="a field of a row that stands under another key, such as prompt=question",
+        )
+        number("--skip-bad", int, "N", "bad rows to pass over; NAME.bad.txt lists them")
+        parser.add_argument(
+            "--refuse-special", action="store_true", help="refuse rows with the text of a special token"
+        )
         number("--limit", int, "N", "take the first N rows only")
         parser.add_argument("--allow-empty", action="store_true", help="accept empty prompts and completions")
         parser.add_argument(
             "--window",
-            choices=WINDOWS,
+            choices=POLICIES,
             default=default["window"],
             help="what becomes of a row that is too long",
         )
@@ -64,8 +76,8 @@ class Finetune(Command):
         # Threads that spin while they wait take the cores from whatever else the machine does.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+        from decodekit_export.faults import DataError
         from decodekit_export.finetune import finetune
-        from decodekit_export.jsonl import DataError
         from decodekit_export.progress import Display
 
         display = Display()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from decodekit.errors import ParameterError
-from decodekit_export.data import Row
+from decodekit_export.row_file import Row, StoredRows
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -70,7 +70,8 @@ class Packed(Sequence[dict[str, Any]]):
 
     def __init__(self, rows: Sequence[Row], capacity: int, seed: int = 0) -> None:
         self._rows = rows
-        windows = windows_of([len(row.ids) for row in rows], capacity, seed)
+        lengths = rows.lengths if isinstance(rows, StoredRows) else [len(row.ids) for row in rows]
+        windows = windows_of(lengths, capacity, seed)
         self._order = np.argsort(windows, kind="stable")
         self._ends = np.cumsum(np.bincount(windows))
 

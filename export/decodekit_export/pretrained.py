@@ -66,5 +66,6 @@ def open_pretrained(path: Path) -> Pretrained:
     if not isinstance(longest, int):
         raise CheckpointError(f"{path}: config.json has no max_position_embeddings; add it")
     stops = stop_ids(checkpoint, config.vocab_size)
+    checkpoint.tokenizer.stop_ids = frozenset(stops)
     chat = Chat(checkpoint.tokenizer, checkpoint.chat_template, min(stops))
     return Pretrained(checkpoint, chat, tuple(stops), longest)

@@ -46,10 +46,12 @@ class Display:
             f"{counts.dropped:,} dropped",
             soft_wrap=True,
         )
+        if counts.bad:
+            self.note(f"{counts.bad:,} bad rows were passed over; {title}.bad.txt lists them")
         if counts.repeated:
-            self.note(f"{counts.repeated:,} rows repeat an earlier one")
+            self.note(f"{counts.repeated:,} records repeat an earlier one")
         if counts.with_control_characters:
-            self.note(f"{counts.with_control_characters:,} rows hold control characters; they are kept")
+            self.note(f"{counts.with_control_characters:,} records hold control characters; they are kept")
         if counts.ignored_keys:
             self.note(f"keys that are not used: {', '.join(counts.ignored_keys)}")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from decodekit.errors import ParameterError
 from decodekit.parameters import real, whole
+from decodekit_export.shapes import columns_of
+from decodekit_export.window import POLICIES
 
-WINDOWS = ("error", "left_prompt", "drop")
 ORDERS = ("grouped", "shuffled")
 
 
@@ -16,11 +18,12 @@ ORDERS = ("grouped", "shuffled")
 class Settings:
     """How to fine-tune. Training ends at the first of `epochs`, `max_steps` and `max_seconds`.
 
-    valid           a file of pairs to measure the loss on, before and after
-    prompt_key      the key of the prompt in a row
-    completion_key  the key of the completion in a row
-    limit           rows to take from the start of the data, or None for all
+    valid           rows to measure the loss on, before and after: a file, or a share such as "5%"
+    map             "field=key" for fields of a row that stand under another key
+    limit           records to take from the start of the data, or None for all
     allow_empty     accept empty prompts and completions
+    refuse_special  a fault if a row holds the text of a special token; else it stays text
+    skip_bad        bad records to pass over, at least 0; they are listed in NAME.bad.txt
     window          what becomes of a row that is too long: "error", "left_prompt" or "drop"
     max_length      tokens a row may have, at least 2; None: the model's context
     epochs          passes over the data, > 0
@@ -36,10 +39,11 @@ class Settings:
     """
 
     valid: Path | None = None
-    prompt_key: str = "prompt"
-    completion_key: str = "completion"
+    map: Sequence[str] = ()
     limit: int | None = None
     allow_empty: bool = False
+    refuse_special: bool = False
+    skip_bad: int = 0
     window: str = "error"
     max_length: int | None = None
     epochs: float = 3.0
@@ -60,6 +64,7 @@ class Settings:
         real("finetune: warmup", self.warmup, "[0, 1)", "it is a share of the run")
         whole("finetune: batch_size", self.batch_size, "[1, inf)")
         whole("finetune: accumulate", self.accumulate, "[1, inf)")
+        whole("finetune: skip_bad", self.skip_bad, "[0, inf)")
         whole("finetune: seed", self.seed, "[0, 4294967296)")
         if self.limit is not None:
             whole("finetune: limit", self.limit, "[1, inf)")
@@ -69,8 +74,7 @@ class Settings:
             real("finetune: max_seconds", self.max_seconds, "(0, inf)")
         if self.max_length is not None:
             whole("finetune: max_length", self.max_length, "[2, inf)")
-        for name, choices in (("window", WINDOWS), ("order", ORDERS)):
+        for name, choices in (("window", POLICIES), ("order", ORDERS)):
             if (value := getattr(self, name)) not in choices:
                 raise ParameterError(f"finetune: {name} must be one of {', '.join(choices)}, got {value!r}")
-        if self.prompt_key == self.completion_key:
-            raise ParameterError(f"finetune: prompt_key and completion_key are both {self.prompt_key!r}")
+        columns_of(self.map)

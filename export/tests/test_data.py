@@ -17,7 +17,7 @@ from decodekit.chat import Chat
 from decodekit.tokenizer import Tokenizer
 from decodekit_export import jsonl
 from decodekit_export.data import Dataset, Reading, load
-from decodekit_export.jsonl import MAX_PROBLEMS, DataError
+from decodekit_export.faults import MAX_PROBLEMS, DataError
 
 SHARED = Path(os.environ.get("DECODEKIT_SHARED", Path(__file__).parents[3] / "shared"))
 GSM8K = SHARED / "data" / "gsm8k-train.jsonl"
@@ -189,16 +189,20 @@ def test_an_empty_completion_trains_its_stop_token_where_that_is_allowed(read):
         (pair(prompt=""), "'prompt' is empty - remove the row or set allow_empty"),
         (pair(completion=None), "'completion' must be a string, found null"),
         (pair(completion=3), "'completion' must be a string, found a number"),
-        (pair(completion=["a"]), "'completion' must be a string, found a list"),
+        (pair(completion=["a"]), "'completion' must be a list of messages, one item is a string"),
         (pair(prompt=True), "'prompt' must be a string or a list of messages, found a boolean"),
         (pair(prompt=["a"]), "'prompt' must be a list of messages, one item is a string"),
         (pair(prompt=[{"role": "user"}]), "messages[0].content must be a string, got None"),
         (
             {"prompt": "a", "completions": "b"},
             "no key 'completion'; expected 'prompt' and 'completion', found 'prompt', 'completions'; "
-            "did you mean 'completions'? --completion-key completions",
+            "did you mean 'completions'? --map completion=completions",
         ),
-        ({}, "no key 'prompt'; expected 'prompt' and 'completion', found no key; name it with --prompt-key"),
+        (
+            {},
+            "no key 'prompt'; expected 'prompt' and 'completion', found no key; "
+            "name it with --map prompt=KEY",
+        ),
         (b'{"prompt": "a", "prompt": "b"}', "not accepted: key 'prompt' is there twice; keep one"),
         (b'{"prompt": "a", "n": NaN}', "not accepted: NaN is no JSON number; write null or a number"),
         (b'{"prompt": "a", "n": 1e999}', "not accepted: number 1e999 is out of range"),
@@ -295,7 +299,7 @@ def test_special_token_text_in_a_row_stays_text(read, rendering):
 
 
 def test_keys_may_have_other_names(read):
-    assert read({"question": "a", "answer": "b"}, prompt_key="question", completion_key="answer").rows
+    assert read({"question": "a", "answer": "b"}, columns={"prompt": "question", "completion": "answer"}).rows
 
 
 def test_a_limit_leaves_the_rest_of_the_file_unread(read):
@@ -358,7 +362,7 @@ def test_a_completion_that_does_not_fit_is_never_cut(read):
 )
 def test_real_questions_and_answers_are_read_whole(rendering):
     tokenizer, chat = rendering
-    reading = Reading(max_length=4096, prompt_key="question", completion_key="answer")
+    reading = Reading(max_length=4096, columns={"prompt": "question", "completion": "answer"})
     data = load(GSM8K, chat, reading)
     assert (data.counts.rows, data.counts.dropped, data.counts.ignored_keys) == (7473, 0, ())
     trained = [id for id, mask in zip(data.rows[0].ids, data.rows[0].mask) if mask]

@@ -17,8 +17,8 @@ from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.collate import IGNORED, Collate, as_items
 from decodekit_export.data import Row
+from decodekit_export.faults import DataError
 from decodekit_export.finetune import check_rows, finetune
-from decodekit_export.jsonl import DataError
 from decodekit_export.pretrained import open_pretrained
 from decodekit_export.progress import Display, spell
 from decodekit_export.settings import Settings
@@ -258,7 +258,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine():
         ({"limit": 0}, "finetune: limit must be in [1, inf), got 0"),
         ({"max_length": 1}, "finetune: max_length must be in [2, inf), got 1"),
         ({"window": "cut"}, "finetune: window must be one of error, left_prompt, drop, got 'cut'"),
-        ({"completion_key": "prompt"}, "finetune: prompt_key and completion_key are both 'prompt'"),
+        ({"map": ("completion=a", "prompt=a")}, "map: two fields are read from one key"),
     ],
 )
 def test_settings_are_checked_before_anything_is_loaded(wrong, message):
@@ -368,8 +368,7 @@ def test_the_verb_lists_every_bad_line_and_ends_with_status_2(base, tmp_path, ca
 )
 def test_a_pretrained_model_without_a_template_learns_from_real_answers(tune):
     settings = Settings(
-        prompt_key="question",
-        completion_key="answer",
+        map=("prompt=question", "completion=answer"),
         limit=500,
         window="drop",
         max_steps=6,
