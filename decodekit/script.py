@@ -7,6 +7,7 @@ so that afterwards it is known from what the template wrote itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -35,6 +36,7 @@ class Script:
     ) -> None:
         self._template = template
         self._tokenizer = tokenizer
+        self._special = special
         try:
             text = "".join(_strings([messages, tools]))
             marks = _marks(special, text)
@@ -66,11 +68,28 @@ class Script:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of a text with marks."""
+        if not self._token_of:
+            return tuple(self._tokenizer.encode(text))
         ids: list[int] = []
-        for piece in _split(text, self._token_of):
-            plain = self._token_of.get(piece)
-            ids += self._tokenizer.encode(piece) if plain is None else self._tokenizer.encode_plain(plain)
+        for section in self._sections(text):
+            if self._token_of.keys().isdisjoint(section):
+                ids += self._tokenizer.encode(section)
+            else:
+                ids += self._tokenizer.encode_plain(_replaced(section, self._token_of))
         return tuple(ids)
+
+    def _sections(self, text: str) -> Iterator[str]:
+        """The text in pieces: what has a mark and stands between two tokens of the template, and the rest."""
+        own = "|".join(map(re.escape, self._special))
+        rest = ""
+        for piece in re.split(f"({own})", text):
+            if self._token_of.keys().isdisjoint(piece):
+                rest += piece
+            else:
+                yield from filter(None, (rest, piece))
+                rest = ""
+        if rest:
+            yield rest
 
 
 def _marks(special: Sequence[str], text: str) -> dict[str, str]:
@@ -95,9 +114,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _masked(value: Any, marks: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        for token, mark in marks.items():
-            value = value.replace(token, mark)
-        return value
+        return _replaced(value, marks)
     if isinstance(value, Mapping):
         return {_masked(key, marks): _masked(item, marks) for key, item in value.items()}
     if isinstance(value, Sequence):
@@ -105,10 +122,7 @@ def _masked(value: Any, marks: Mapping[str, str]) -> Any:
     return value
 
 
-def _split(text: str, marks: Mapping[str, str]) -> list[str]:
-    pieces, start = [], 0
-    for i, character in enumerate(text):
-        if character in marks:
-            pieces += [text[start:i], character]
-            start = i + 1
-    return [p for p in (*pieces, text[start:]) if p]
+def _replaced(text: str, by: Mapping[str, str]) -> str:
+    for old, new in by.items():
+        text = text.replace(old, new)
+    return text

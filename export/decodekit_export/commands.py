@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decodekit.hookspecs import Command, Register, hookimpl
+from decodekit_export.data_command import Data
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.finetune_command import Finetune
 
@@ -16,6 +17,7 @@ from decodekit_export.finetune_command import Finetune
 def register_commands(register: Register) -> None:
     register("finetune", Finetune)
     register("export", Export)
+    register("data", Data)
 
 
 class Export(Command):

@@ -31,6 +31,7 @@ from decodekit_export.window import fit
 
 # As JSON spells them: all but tab and the ends of lines.
 _CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u00[01]|b|f)|\x7f")
+SHOWN = 5  # lines that are named of those that something befell
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -73,6 +74,7 @@ class Counts:
     repeated: int = 0  # all that was written is that of an earlier record
     with_control_characters: int = 0
     ignored_keys: tuple[str, ...] = ()
+    first: dict[str, tuple[int, ...]] = field(default_factory=dict)  # lines of some truncated, dropped, ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Building:
         self.counts = Counts()
         self._file = file
         self._digests = array("Q")
+        self._lines = array("q")
 
     def add(self, line: int, rendered: list[Rendered], reading: Reading, text: str) -> None:
         """Take the rows of an example. Raises Fault, and then takes none."""
@@ -140,14 +143,22 @@ class Building:
         counts.records += 1
         counts.with_control_characters += bool(_CONTROL.search(text))
         self._digests.append(_digest(text))
+        self._lines.append(line)
         for row, parts in zip(rendered, fitting, strict=True):
-            counts.dropped += not parts
-            counts.truncated += any(len(part.ids) < len(row.ids) for part in parts)
+            if not parts:
+                self._note("dropped", line)
+            elif len(parts[0].ids) < len(row.ids):
+                self._note("truncated", line)
             for part in parts:
                 counts.rows += 1
                 counts.tokens += len(part.ids)
                 counts.trained_tokens += sum(part.mask)
                 self._file.append(Row(line, part.ids, part.mask))
+
+    def _note(self, what: str, line: int) -> None:
+        setattr(self.counts, what, getattr(self.counts, what) + 1)
+        if len(lines := self.counts.first.get(what, ())) < SHOWN:
+            self.counts.first[what] = (*lines, line)
 
     def finished(self, name: str, source: Source, bad: int, ignored: set[str]) -> Dataset:
         counts = self.counts
@@ -157,8 +168,11 @@ class Building:
             else:
                 why = f"{bad} records are bad" if bad else "it has no row"
             raise DataError([f"{name}:1: nothing to train on, {why}; a row is one JSON object on one line"])
-        digests = np.unique(np.frombuffer(self._digests, np.uint64))
-        counts.repeated = len(self._digests) - len(digests)
+        digests, at = np.unique(np.frombuffer(self._digests, np.uint64), return_index=True)
+        again = np.delete(np.frombuffer(self._lines, np.int64), at)
+        counts.repeated = len(again)
+        if len(again):
+            counts.first["repeated"] = tuple(again[:SHOWN].tolist())
         counts.bad, counts.ignored_keys = bad, tuple(sorted(ignored))
         return Dataset(self._file.rows(), counts, source.sha256, digests)
 

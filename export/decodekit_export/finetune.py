@@ -19,13 +19,13 @@ import transformers
 
 from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.collate import Collate, as_items
-from decodekit_export.data import Counts, Dataset, Reading, Row, load_both
+from decodekit_export.data import Counts, Dataset, Row, load_both
+from decodekit_export.data_options import reading_of
 from decodekit_export.ending import Ending, measure_ending
 from decodekit_export.faults import DataError
 from decodekit_export.pretrained import Pretrained, open_pretrained
 from decodekit_export.progress import Bar, Display, spell, without_bars
 from decodekit_export.settings import Settings
-from decodekit_export.shapes import columns_of
 from decodekit_export.trainer import CompletionTrainer, mean_loss
 from decodekit_export.whole import whole_or_absent
 
@@ -75,7 +75,7 @@ def finetune(
     out = out.absolute()
     check_target(out)
     start = open_pretrained(base)
-    reading = _reading(settings, start.context_length)
+    reading = reading_of(settings, start.context_length)
     train, valid = load_both(data, settings.valid, start.chat, reading, settings.seed)
 
     check_rows(train.rows, start)
@@ -159,23 +159,6 @@ def save(model: Any, start: Pretrained, folder: Path) -> None:
     with without_bars():
         model.save_pretrained(folder)
     start.save_tokenizer(folder)
-
-
-def _reading(settings: Settings, context_length: int) -> Reading:
-    if settings.max_length is not None and settings.max_length > context_length:
-        raise ParameterError(
-            f"finetune: max_length must be in [2, {context_length}], which the model can read, "
-            f"got {settings.max_length}"
-        )
-    return Reading(
-        max_length=settings.max_length or context_length,
-        columns=columns_of(settings.map),
-        limit=settings.limit,
-        window=settings.window,
-        allow_empty=settings.allow_empty,
-        refuse_special=settings.refuse_special,
-        skip_bad=settings.skip_bad,
-    )
 
 
 def _trainer(

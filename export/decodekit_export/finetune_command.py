@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from decodekit.hookspecs import Command
+from decodekit_export.data_options import add_data_options
 from decodekit_export.settings import ORDERS, Settings
-from decodekit_export.window import POLICIES
 
 
 class Finetune(Command):
@@ -30,29 +30,7 @@ class Finetune(Command):
         parser.add_argument("base", type=Path, help="a folder with config.json and safetensors weights")
         parser.add_argument("data", type=Path, help="JSON lines, CSV, Parquet, or a saved dataset")
         parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-        parser.add_argument(
-            "--valid", type=Path, metavar="FILE", help="rows to measure the loss on; or a share, such as 5%%"
-        )
-        parser.add_argument(
-            "--map",
-            action="append",
-            default=[],
-            metavar="FIELD=KEY",
-            help="a field of a row that stands under another key, such as prompt=question",
-        )
-        number("--skip-bad", int, "N", "bad rows to pass over; NAME.bad.txt lists them")
-        parser.add_argument(
-            "--refuse-special", action="store_true", help="refuse rows with the text of a special token"
-        )
-        number("--limit", int, "N", "take the first N rows only")
-        parser.add_argument("--allow-empty", action="store_true", help="accept empty prompts and completions")
-        parser.add_argument(
-            "--window",
-            choices=POLICIES,
-            default=default["window"],
-            help="what becomes of a row that is too long",
-        )
-        number("--max-length", int, "N", "tokens a row may have; by default what the model can read")
+        add_data_options(parser)
         number("--epochs", float, "N", "passes over the data")
         number("--max-steps", int, "N", "end after N steps")
         number("--max-seconds", float, "S", "end after S seconds of steps")

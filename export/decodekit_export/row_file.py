@@ -111,6 +111,13 @@ class StoredRows(Sequence[Row]):
         place = slice(int(self._ends[at - 1]) if at else 0, int(self._ends[at]))
         return Row(int(self._lines[at]), tuple(self._ids[place].tolist()), tuple(self._mask[place].tolist()))
 
+    def at(self, line: int) -> int:
+        """Where the first row of a line is. DataError if it has none."""
+        places = np.flatnonzero(self._lines == line)
+        if not len(places):
+            raise DataError([f"line {line}: no row of it is trained; name another"])
+        return int(places[0])
+
     @property
     def lengths(self) -> Any:
         """Tokens of each row, int64 [rows]."""

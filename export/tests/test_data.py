@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from drawn_tokenizers import END, byte_level, saved
 
 from decodekit.chat import Chat
 from decodekit.tokenizer import Tokenizer
@@ -22,59 +20,16 @@ from decodekit_export.faults import MAX_PROBLEMS, DataError
 SHARED = Path(os.environ.get("DECODEKIT_SHARED", Path(__file__).parents[3] / "shared"))
 GSM8K = SHARED / "data" / "gsm8k-train.jsonl"
 
-END = "<|end|>"
-MARKS = [END, "<|user|>", "<|assistant|>", "<s>"]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
-def byte_level(corpus: list[str], size: int = 300, *, begin: bool = False, prefix_space: bool = False):
-    """Bytes and the merges of a corpus; with `begin` it puts <s> before a text."""
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=MARKS,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    made.train_from_iterator(corpus, trainer)
-    if begin:
-        made.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
-        )
-    return made
-
-
-def byte_fallback(corpus: list[str], *, begin: bool = False):
-    """As sentencepiece has it: a space is ▁, one stands before the text, unknown characters are bytes."""
-    letters = sorted(set("".join(corpus)) - {" "})
-    tokens = [*MARKS, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters]
-    model = models.BPE(
-        vocab={token: id for id, token in enumerate(tokens)},
-        merges=[],
-        byte_fallback=True,
-        unk_token="<0x00>",
-    )
-    made = tokenizers.Tokenizer(model)
-    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    made.add_special_tokens(MARKS)
-    if begin:
-        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 3)])
-    return made
-
-
 def chat_of(
     made: tokenizers.Tokenizer, folder: Path, template: str | None = TEMPLATE
 ) -> tuple[Tokenizer, Chat]:
-    made.save(str(folder / "tokenizer.json"))
-    tokenizer = Tokenizer(folder / "tokenizer.json")
+    tokenizer = saved(made, folder)
     return tokenizer, Chat(tokenizer, template, tokenizer.id(END))
 
 
@@ -114,57 +69,6 @@ def test_trained_are_the_completion_and_its_stop_token(read, rendering):
     spelled = [tokenizer.token(id) for id in row.ids]
     assert spelled == ["<|user|>", "a", "Ġb", END, "<|assistant|>", "c", "Ġd", END]
     assert row.mask == (False,) * 5 + (True,) * 3
-
-
-CORPORA = st.lists(
-    st.text(st.characters(codec="ascii", categories=["L", "Zs"]), min_size=1), min_size=1, max_size=5
-)
-PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="▁"), max_size=20)
-TEXTS = st.lists(PLAIN | st.sampled_from([*MARKS, " ", "\n", "é", "猫"]), max_size=4).map("".join)
-PIECES = st.sampled_from(["<|user|>", "<|assistant|>", "\n", " ", "### ", "Q: "])
-ENDS = st.sampled_from([END, END + "\n", "<|user|>"])
-
-
-@st.composite
-def tokenizers_of_every_kind(draw):
-    corpus, begin = draw(CORPORA), draw(st.booleans())
-    if draw(st.booleans()):
-        return byte_fallback(corpus, begin=begin)
-    return byte_level(corpus, draw(st.integers(260, 400)), begin=begin, prefix_space=False)
-
-
-@st.composite
-def templates(draw):
-    if draw(st.booleans()):
-        return None
-    before, between, end = draw(PIECES), draw(PIECES), draw(ENDS)
-    head = draw(st.sampled_from(["", "{{ bos_token }}", "<s>"]))
-    answer = "{% if m.role == 'user' %}" + before + "{% else %}" + between + "{% endif %}"
-    turns = "{% for m in messages %}" + answer + "{{ m.content }}" + end + "{% endfor %}"
-    return head + turns + "{% if add_generation_prompt %}" + between + "{% endif %}"
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    made=tokenizers_of_every_kind(),
-    template=templates(),
-    pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4),
-)
-def test_for_any_tokenizer_and_template_the_trained_tokens_say_the_completion_and_stop(
-    made, template, pairs, tmp_path
-):
-    tokenizer, chat = chat_of(made, tmp_path, template)
-    pairs = [(prompt or "a", completion) for prompt, completion in pairs]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(pair(*texts)) + "\n" for texts in pairs))
-
-    rows = load(path, chat, Reading(max_length=10_000, allow_empty=True)).rows
-
-    for row, (prompt, completion) in zip(rows, pairs, strict=True):
-        trained = [id for id, mask in zip(row.ids, row.mask, strict=True) if mask]
-        assert tokenizer.decode(trained[:-1]) == completion
-        assert (trained[-1],) == chat.end
-        assert row.ids[: -len(trained)] == chat.prompt(prompt)
 
 
 def test_a_prompt_may_be_messages(read, rendering):
