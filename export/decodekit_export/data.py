@@ -96,7 +96,7 @@ class Dataset:
 
 def load(path: Path, chat: Chat, reading: Reading) -> Dataset:
     """Every row of a file, rendered. Raises DataError with the first faulty lines."""
-    (dataset,) = _load(path, chat, reading, [Part(0, 1)])
+    (dataset,) = _load(path, chat, reading, [Part(path.name, 0, 1)])
     return dataset
 
 
@@ -115,14 +115,16 @@ def load_both(
     border = float(share[1]) / 100
     if not 0 < border < 1:
         raise ParameterError(f"valid must be a file or a share in (0%, 100%), got {valid}")
-    train, held_out = _load(path, chat, reading, [Part(border, 1), Part(0, border)], seed)
+    parts = [Part(path.name, border, 1), Part(f"{valid} of {path.name}", 0, border)]
+    train, held_out = _load(path, chat, reading, parts, seed)
     return train, held_out
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The examples whose digest, as a number in [0, 1), is in [begin, end)."""
+    """The examples whose place, a number in [0, 1), is in [begin, end)."""
 
+    name: str
     begin: float
     end: float
 
@@ -163,11 +165,12 @@ class Building:
     def finished(self, name: str, source: Source, bad: int, ignored: set[str]) -> Dataset:
         counts = self.counts
         if not counts.rows:
+            why = "a row is one JSON object on one line, or one row of a table"
             if counts.dropped:
-                why = f"all {counts.dropped} rows were dropped"
-            else:
-                why = f"{bad} records are bad" if bad else "it has no row"
-            raise DataError([f"{name}:1: nothing to train on, {why}; a row is one JSON object on one line"])
+                why = f"{counts.dropped} {'was' if counts.dropped == 1 else 'were'} dropped"
+            elif bad:
+                why = f"{bad} records are bad"
+            raise DataError([f"{name}: no row, nothing to train on; {why}"])
         digests, at = np.unique(np.frombuffer(self._digests, np.uint64), return_index=True)
         again = np.delete(np.frombuffer(self._lines, np.int64), at)
         counts.repeated = len(again)
@@ -202,7 +205,7 @@ def _load(path: Path, chat: Chat, reading: Reading, parts: list[Part], seed: int
                 ignored |= record.keys() - shaper.used
         problems.close()
         source.check_unchanged()
-        return [into.finished(path.name, source, problems.count, ignored) for _, into in building]
+        return [into.finished(part.name, source, problems.count, ignored) for part, into in building]
 
 
 def _render(example: Example, chat: Chat, reading: Reading) -> list[Rendered]:

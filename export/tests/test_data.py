@@ -140,12 +140,12 @@ def test_reading_stops_at_the_twentieth_fault(read):
 
 
 def test_a_file_without_rows_is_refused(read):
-    with pytest.raises(DataError, match="nothing to train on, it has no row"):
+    with pytest.raises(DataError, match="no row, nothing to train on; a row is"):
         read(b"", b"  ")
 
 
 def test_a_file_of_which_every_row_is_dropped_is_refused(read):
-    with pytest.raises(DataError, match="nothing to train on, all 1 rows were dropped"):
+    with pytest.raises(DataError, match="no row, nothing to train on; 1 was dropped"):
         read(pair("a " * 90), window="drop")
 
 
