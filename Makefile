@@ -123,3 +123,8 @@ statistics: .venv/ready
 
 mutants: .venv/ready
 	.venv/bin/python tests/mutants/mutants.py
+
+# make bench-data   read training data: rows a second, bytes of memory a row; MODEL=a checkpoint
+.PHONY: bench-data
+bench-data: .venv/ready
+	.venv/bin/python tests/benchmarks/data_memory.py $(MODEL)

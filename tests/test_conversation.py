@@ -1,4 +1,4 @@
-"""Conversations: answers follow what a model is asked with, end by a stop token, and are all that is trained."""
+"""Conversations: answers follow what a model is asked with, end by a stop token; nothing else is trained."""
 
 import json
 

@@ -100,8 +100,8 @@ class Packed(Sequence[dict[str, Any]]):
 @torch.no_grad()
 def check_apart(model: Any) -> None:
     """Refuse a model in which the rows of a window see each other."""
-    ids = torch.arange(1, 9).remainder(model.config.vocab_size)[None]
-    positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+    ids = torch.arange(1, 9, device=model.device).remainder(model.config.vocab_size)[None]
+    positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]], device=model.device)
     was_training = model.training
     model.eval()
     try:
