@@ -105,3 +105,8 @@ def test_a_template_can_neither_escape_nor_run_on(tokenizer, template):
 def test_a_template_that_does_not_parse_is_refused_at_once(tokenizer):
     with pytest.raises(TemplateError, match="chat template: "):
         Chat(tokenizer, "{% for %}", None)
+
+
+def test_what_a_template_writes_as_json_is_as_it_asks_for(tokenizer):
+    template = "{{ {'b': 'é<', 'a': 1} | tojson(separators=(',', ':'), sort_keys=true) }}"
+    assert tokenizer.decode(Chat(tokenizer, template, None).prompt("x")) == '{"a":1,"b":"é<"}'

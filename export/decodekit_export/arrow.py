@@ -14,6 +14,7 @@ from typing import Any
 from decodekit import strict_json
 from decodekit_export.faults import DataError
 
+_DAMAGED = (OSError, ValueError, OverflowError, MemoryError)  # what Python makes of damaged values
 PIECE = 256  # rows in memory at a time
 STATE = "state.json"
 SPLITS = "dataset_dict.json"
@@ -31,8 +32,8 @@ class Parquet:
 
         try:
             with ParquetFile(self._path) as file:
-                yield from _numbered(batch for batch in file.iter_batches(PIECE))
-        except (pyarrow.ArrowException, OSError) as exc:
+                yield from _numbered(file.iter_batches(PIECE))
+        except (pyarrow.ArrowException, *_DAMAGED) as exc:
             raise _unreadable(self._path, exc) from exc
 
 
@@ -67,12 +68,13 @@ class ArrowFolder:
         files = self.files()
         try:
             yield from _numbered(batch for file in files for batch in self._batches(file, pyarrow))
-        except (pyarrow.ArrowException, OSError) as exc:
+        except (pyarrow.ArrowException, *_DAMAGED) as exc:
             raise _unreadable(self._path, exc) from exc
 
     def _batches(self, file: Path, pyarrow: Any) -> Iterator[Any]:
         with pyarrow.memory_map(str(file)) as memory, pyarrow.ipc.open_stream(memory) as stream:
             for batch in stream:
+                batch.validate(full=True)  # places in it are memory addresses; pyarrow trusts them
                 yield from (batch.slice(start, PIECE) for start in range(0, batch.num_rows, PIECE))
 
 

@@ -73,7 +73,7 @@ def check_batches(rows: list[Row], tokenizer: Tokenizer) -> None:
 slow = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=slow)
+@settings(max_examples=80, deadline=None, suppress_health_check=slow)
 @given(
     made=tokenizers_of_every_kind(),
     template=templates() | st.just((None, str)),
@@ -97,7 +97,7 @@ def test_trained_tokens_of_a_pair_say_its_completion_and_stop(made, template, pa
     check_batches(list(rows), tokenizer)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=slow)
+@settings(max_examples=80, deadline=None, suppress_health_check=slow)
 @given(
     made=tokenizers_of_every_kind(),
     template=templates(),
