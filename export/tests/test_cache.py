@@ -51,7 +51,9 @@ def test_a_model_without_keys_and_values_is_refused():
 
 def test_attention_that_bypasses_the_interface_is_refused_with_what_works():
     model = build("GPTNeoXJapanese", **SMALL)
-    with pytest.raises(ExportError, match=r"GPTNeoXJapaneseForCausalLM: cannot be traced: .*known to work: .*Llama"):
+    with pytest.raises(
+        ExportError, match=r"GPTNeoXJapaneseForCausalLM: cannot be traced: .*known to work: .*Llama"
+    ):
         to_onnx(InPlaceGraph(model, cache_shape(model)))
 
 
