@@ -22,10 +22,12 @@ import numpy as np
 
 from decodekit.chat import Chat, Rendered
 from decodekit.errors import ParameterError, PromptError, TemplateError, TokenizerError
+from decodekit_export.examples import Fault, text_of
 from decodekit_export.faults import DataError, Problems
+from decodekit_export.rendering import rows_of
 from decodekit_export.row_file import Row as Row
 from decodekit_export.row_file import RowFile, StoredRows
-from decodekit_export.shapes import Conversation, Example, Fault, Pair, Shaper, text_of
+from decodekit_export.shapes import Shaper
 from decodekit_export.source import Source
 from decodekit_export.window import fit
 
@@ -192,7 +194,12 @@ def _load(path: Path, chat: Chat, reading: Reading, parts: list[Part], seed: int
         for line, record in islice(source, reading.limit):
             try:
                 example = shaper(record)
-                rendered = _render(example, chat, reading)
+                rendered = rows_of(
+                    example,
+                    chat,
+                    allow_empty=reading.allow_empty,
+                    refuse_special=reading.refuse_special,
+                )
                 text = text_of(example)
                 place = _place(text, seed)
                 into = next(into for part, into in building if part.begin <= place < part.end)
@@ -206,39 +213,6 @@ def _load(path: Path, chat: Chat, reading: Reading, parts: list[Part], seed: int
         problems.close()
         source.check_unchanged()
         return [into.finished(part.name, source, problems.count, ignored) for part, into in building]
-
-
-def _render(example: Example, chat: Chat, reading: Reading) -> list[Rendered]:
-    if not reading.allow_empty:
-        _check_said(example)
-    if reading.refuse_special and (token := chat.special_text(text_of(example))):
-        raise Fault(f"the text of the special token {token!r} is in it; remove it, or allow it as text")
-    if isinstance(example, Conversation):
-        rendered = chat.conversation(example.messages, example.tools)
-    else:
-        rendered = [chat.pair(example.prompt, example.completion)]
-    for row in rendered:
-        if not any(row.mask):
-            raise Fault("no token of it would be trained; the tokenizer makes nothing of the completion")
-        if row.mask[0]:
-            raise Fault(
-                "no token comes before the completion; the first one cannot be predicted, give a prompt"
-            )
-        assert row.mask[-1]
-    return rendered
-
-
-def _check_said(example: Example) -> None:
-    if isinstance(example, Pair):
-        for key, text in (("prompt", example.prompt), ("completion", example.completion)):
-            if isinstance(text, str) and not text.strip():
-                raise Fault(f"{key!r} is empty - remove the row or set allow_empty")
-        return
-    for i, message in enumerate(example.messages):
-        if message.get("role") == "assistant" and not message.get("tool_calls"):
-            content = message.get("content")
-            if isinstance(content, str) and not content.strip():
-                raise Fault(f"messages[{i}] of the assistant is empty - remove it or set allow_empty")
 
 
 def _digest(text: str) -> int:

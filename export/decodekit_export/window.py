@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from decodekit.chat import Rendered
-from decodekit_export.shapes import Fault
+from decodekit_export.examples import Fault
 
 POLICIES = ("error", "left_prompt", "drop")
 
