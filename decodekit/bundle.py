@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from decodekit.errors import BundleError, BundleHashError, ContextError
 from decodekit.files import read_template, regular_file, sha256
 from decodekit.foreign import describe_folder
 from decodekit.graph_check import check_graph_file, external_files
 from decodekit.manifest import FORMAT, MANIFEST, check_manifest, read_manifest
+from decodekit.onnx_file import OnnxFile
 
 EMBEDDED = Path(__file__).parent / "models"  # bundles that come with the package, by folder name
 
@@ -38,6 +41,11 @@ class CacheSpec:
     kv_heads: int
     head_dim: int
     dtype: str = "float32"
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Of keys and values, in all layers of one row."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,11 @@ class Bundle:
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the manifest is a file of the folder; else it was made in memory, for what others made."""
+        return (self.path / MANIFEST).exists()
 
     @property
     def graph(self) -> Path:
@@ -147,7 +160,11 @@ def open_bundle(path_or_name: str | os.PathLike[str]) -> Bundle:
     the hub; of several graphs in it, one is chosen by its path: "folder/onnx/model_q4.onnx".
     """
     try:
-        return _open(_find(path_or_name))
+        bundle = read_bundle(path_or_name)
+        if bundle.sealed:  # what others made was checked when it was described
+            check_files(bundle)
+            check_graph(bundle)
+        return bundle
     except OSError as exc:  # no permission, a name that is too long
         raise BundleError(f"{os.fspath(path_or_name)}: cannot be read ({exc})") from exc
 
@@ -169,23 +186,35 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def _open(path: Path) -> Bundle:
+def read_bundle(path_or_name: str | os.PathLike[str]) -> Bundle:
+    """The same, after checking its manifest alone."""
+    path = _find(path_or_name)
     if not (path / MANIFEST).exists():
-        folder, manifest = describe_folder(path)
-        check_manifest(folder, manifest)
-        return Bundle(folder, manifest)
-    regular_file(path, MANIFEST, "it is the manifest")
-    manifest = read_manifest(path / MANIFEST)
-    for name, expected in manifest["files"].items():
-        _check_file(path, name, expected)
-    bundle = Bundle(path, manifest)
-    graph = check_graph_file(bundle.graph, pinned=manifest["files"].keys())
-    if unlisted := {*external_files(graph)} - manifest["files"].keys():
+        path, manifest = describe_folder(path)
+        check_manifest(path, manifest)
+    else:
+        regular_file(path, MANIFEST, "it is the manifest")
+        manifest = read_manifest(path / MANIFEST)
+    return Bundle(path, manifest)
+
+
+def check_files(bundle: Bundle) -> None:
+    """Raise BundleHashError unless every file has the size and the hash that the manifest says."""
+    for name, expected in bundle.manifest["files"].items():
+        found = regular_file(bundle.path, name, f"{MANIFEST} lists it")
+        _check_file(bundle.path / name, found.st_size, expected)
+
+
+def check_graph(bundle: Bundle) -> OnnxFile:
+    """The graph, if a runtime may load it with files that the manifest lists and no others."""
+    listed = bundle.manifest["files"].keys()
+    graph = check_graph_file(bundle.graph, pinned=listed if bundle.sealed else ())
+    if unlisted := {*external_files(graph)} - listed:
         raise BundleError(
             f"{bundle.graph}: keeps weights in {sorted(unlisted)}, which {MANIFEST} does not list; "
             "export the bundle again"
         )
-    return bundle
+    return graph
 
 
 def _find(path_or_name: str | os.PathLike[str]) -> Path:
@@ -201,11 +230,10 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
-    path, found = folder / name, regular_file(folder, name, f"{MANIFEST} lists it")
-    if found.st_size != expected["size"]:
+def _check_file(path: Path, size: int, expected: Mapping[str, Any]) -> None:
+    if size != expected["size"]:
         raise BundleHashError(
-            f"{path}: {found.st_size} bytes, the manifest says {expected['size']}; copy or export it again"
+            f"{path}: {size} bytes, the manifest says {expected['size']}; copy or export it again"
         )
     if sha256(path) != expected["sha256"]:
         raise BundleHashError(f"{path}: sha256 differs from {MANIFEST}; copy or export the bundle again")

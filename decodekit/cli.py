@@ -16,6 +16,7 @@ from decodekit.commands.plugins import PluginsCommand
 from decodekit.commands.replay import Replay
 from decodekit.commands.score import Score
 from decodekit.commands.trace import Trace
+from decodekit.commands.verify import Verify
 from decodekit.errors import DecodekitError, PluginWarning
 from decodekit.plugin_choice import allowed
 from decodekit.plugins import Plugins, load_plugins
@@ -68,6 +69,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
         "score": Score(plugins),
         "replay": Replay(plugins),
         "inspect": Inspect(),
+        "verify": Verify(),
         "plugins": PluginsCommand(plugins),
         "doctor": Doctor(plugins),
     }

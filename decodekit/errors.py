@@ -4,6 +4,7 @@ Every error decodekit raises on purpose.
 * DecodekitError       carries a stable `code` and the exit status of the command line
   * BundleError        the model folder is incomplete, altered or not one            (2)
     * BundleHashError  a file differs from what the manifest says                    (2)
+    * CanaryError      it answers otherwise here than where it was checked           (2)
   * TokenizerError     tokenizer.json cannot be read                                 (2)
   * TemplateError      the chat template failed or asked for too much                (2)
   * ParameterError     a value outside its domain; also a ValueError                 (2)
@@ -45,6 +46,12 @@ class BundleHashError(BundleError):
     """A file differs from what the manifest says."""
 
     code = "E_BUNDLE_HASH"
+
+
+class CanaryError(BundleError):
+    """The bundle answers otherwise here than where it was checked."""
+
+    code = "E_CANARY"
 
 
 class TokenizerError(DecodekitError):

@@ -206,13 +206,16 @@ def _storage(file: OnnxFile) -> str:
 
 def _missing(graph: Mapping[str, Any], template: str | None) -> Iterator[str]:
     """What a bundle of `decodekit export` has and this folder has not."""
-    yield "a comparison with PyTorch: nobody measured whether the graph computes what the model did"
-    yield "hashes of its files: a change goes unnoticed"
+    yield (
+        "a comparison with PyTorch: nobody measured whether the graph computes what the model did; "
+        "`decodekit export CHECKPOINT --out BUNDLE` does, and gives all of this"
+    )
+    yield "hashes of its files: a change goes unnoticed; keep sums beside them, or export"
     if graph["cache"]["kind"] != "in_place":
-        yield "an in-place cache: each step copies all keys and values"
+        yield "an in-place cache: each step copies all keys and values; export with --cache in_place"
     if "logit_positions" not in graph["inputs"]:
-        yield "an input logit_positions: logits are computed for every token of a prompt, not for the last"
+        yield ("an input logit_positions: logits are computed for every token of a prompt, not for the last")
     if graph["positions"] == "unknown":
-        yield "positions by row: prompts run one by one, not in one call"
+        yield "positions by row: prompts run one by one, not in one call; export with an input position_ids"
     if template is None:
-        yield "a chat template: a prompt is continued as it is"
+        yield "a chat template: a prompt is continued as it is; put the model's into chat_template.jinja"

@@ -32,7 +32,7 @@ RESERVED = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.")  # beginnings
 MAX_NODES = 1_000_000  # after every function is written out where it is called
 EXTERNAL_KEYS = ("location", "offset", "length", "checksum")
 
-_BITS = {"bool": 8} | {name: int(n[0]) for name in TYPES.values() if (n := re.findall(r"\d+", name))}
+BITS = {"bool": 8} | {name: int(n[0]) for name in TYPES.values() if (n := re.findall(r"\d+", name))}
 
 
 def check_graph_file(path: Path, *, pinned: Collection[str] = ()) -> OnnxFile:
@@ -149,9 +149,9 @@ def _file_size(file: OnnxFile, tensor: Tensor, location: str, pinned: Collection
 
 def _size(file: OnnxFile, tensor: Tensor) -> tuple[int, int]:
     """Bytes that the shape asks for: as in memory, and the least where each number is encoded alone."""
-    if tensor.type not in _BITS or any(dim < 0 for dim in tensor.dims):
+    if tensor.type not in BITS or any(dim < 0 for dim in tensor.dims):
         raise _wrong(file, tensor, f"of {tensor.type} has the shape {tensor.dims}, which is not known")
-    bits, elements = _BITS[tensor.type], math.prod(tensor.dims)
+    bits, elements = BITS[tensor.type], math.prod(tensor.dims)
     return -(-elements * bits // 8), -(-elements * min(bits, 8) // 8)  # rounded up
 
 

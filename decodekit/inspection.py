@@ -1,14 +1,19 @@
-"""An inspection: what a bundle, or a folder that others made, says of itself, in words for a person."""
+"""
+An inspection: what a bundle, or a folder that others made, is, and what decoding it takes.
+
+As data of one shape for all bundles, and in words for a person.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from decodekit.bundle import Bundle
+from decodekit.bundle import Bundle, check_graph
 from decodekit.files import sha256
+from decodekit.footprint import BANDWIDTH, check_load, footprint
 from decodekit.tokenizer import Tokenizer
 
 ORIGINS = {
@@ -22,41 +27,86 @@ POSITIONS = {
     "mask": "counted along the attention mask",
     "unknown": "not known; prompts run one by one",
 }
+FROM_MANIFEST = (  # as they stand there; None where they do not
+    *("architecture", "parameters", "dtype", "storage", "quantization", "quality", "kept_in_float32"),
+    *("context_length", "chat_template", "license", "source", "made_by", "parity"),
+)
 
 
-def describe(bundle: Bundle) -> dict[str, str]:
-    """Facts by name."""
-    manifest, tokenizer = bundle.manifest, Tokenizer(bundle.tokenizer)
-    facts = {
-        "made for": ORIGINS.get(
-            manifest.get("origin", ""), "decodekit: a bundle, checked against its manifest"
-        ),
-        "architecture": manifest.get("architecture", "not said"),
-        "parameters": f"{manifest['parameters']:,}" if "parameters" in manifest else "not said",
-        "weights": _weights(manifest),
-        "vocabulary": f"{bundle.vocabulary:,}, of which the tokenizer has {tokenizer.size:,}",
-        "context": f"{bundle.context_length:,} tokens",
-        "cache": _cache(bundle),
-        "positions": POSITIONS[bundle.positions],
-        "stop tokens": ", ".join(f"{tokenizer.token(i)} ({i})" for i in sorted(bundle.stop_ids)) or "none",
-        "chat template": manifest.get("chat_template") or "none: a prompt is continued as it is",
-        "licence": (manifest.get("license") or "not said").strip().partition("\n")[0],
-        "parity": _parity(manifest.get("parity")),
-        "made by": ", ".join(f"{name} {version}" for name, version in manifest.get("made_by", {}).items()),
+def examine(
+    bundle: Bundle, *, batch: int = 1, length: int | None = None, bandwidth: float = BANDWIDTH
+) -> dict[str, Any]:
+    """Everything that is known, with the same keys for every bundle.
+
+    batch, length  rows, and tokens in each, that memory and speed are computed for; None: a full context
+    bandwidth      of memory, GB/s
+    """
+    length = check_load(bundle, batch, length, bandwidth)
+    manifest, tokenizer, graph = bundle.manifest, Tokenizer(bundle.tokenizer), check_graph(bundle)
+    size = footprint(bundle, graph)
+    canary = manifest.get("canary")
+    return {
+        "path": str(bundle.path),
+        "name": bundle.name,
+        "sha256": bundle.sha256,
+        "origin": "decodekit" if bundle.sealed else manifest["origin"],
+        **{field: manifest.get(field) for field in FROM_MANIFEST},
+        "vocabulary": {"graph": bundle.vocabulary, "tokenizer": tokenizer.size},
+        "positions": bundle.positions,
+        "operators": dict(Counter(node.operator for node in graph.every_node()).most_common()),
+        "cache": {**asdict(bundle.cache), "bytes_per_token": size.cache},
+        "memory": size.memory(batch, length),
+        "speed": size.speed(batch, length, bandwidth),
+        "stop_tokens": [{"id": id, "token": tokenizer.token(id)} for id in sorted(bundle.stop_ids)],
+        "adapters": dict(manifest.get("adapters") or {}),
+        "canary": None if canary is None else {"steps": len(canary["ids"]), "bar": canary["bar"]},
+        "files": {
+            name: {"size": entry["size"], "sha256": entry.get("sha256") or sha256(bundle.path / name)}
+            for name, entry in manifest["files"].items()
+        },
+        "missing": list(manifest.get("missing", ())),
     }
-    for name, entry in manifest["files"].items():
-        digest = entry.get("sha256") or sha256(bundle.path / name)
-        facts[name] = f"{entry['size']:,} bytes, sha256 {digest[:16]}..."
-    if missing := manifest.get("missing"):
-        facts["a bundle also has"] = "\n".join(missing)
-    return facts | {"bundle": f"sha256 {bundle.sha256}"}
 
 
-def _weights(manifest: Mapping[str, Any]) -> str:
-    said = f"{manifest.get('dtype', 'not said')}, stored as {manifest.get('storage', 'they are')}"
-    if grid := manifest.get("quantization"):
-        said += f" in blocks of {grid['block']}" + "".join(f", but {name}" for name in grid["keep"])
-    if quality := manifest.get("quality"):
+def describe(known: Mapping[str, Any]) -> dict[str, str]:
+    """What `examine` found, as facts by name."""
+    cache, made_by = known["cache"], known["made_by"] or {}
+    facts = {
+        "made for": ORIGINS.get(known["origin"], "decodekit: a bundle, checked against its manifest"),
+        "architecture": known["architecture"] or "not said",
+        "parameters": "not said" if known["parameters"] is None else f"{known['parameters']:,}",
+        "weights": _weights(known),
+        "vocabulary": "{graph:,}, of which the tokenizer has {tokenizer:,}".format(**known["vocabulary"]),
+        "context": f"{known['context_length']:,} tokens",
+        "operators": ", ".join(f"{count} {name}" for name, count in known["operators"].items()),
+        "cache": "{kind}, {layers} layers, {kv_heads} heads of {head_dim} in {dtype}; "
+        "{bytes_per_token:,} bytes a token".format(**cache),
+        "memory": _memory(known["memory"]),
+        "speed": _speed(known["speed"], known["memory"]),
+        "positions": POSITIONS[known["positions"]],
+        "stop tokens": ", ".join("{token} ({id})".format(**stop) for stop in known["stop_tokens"]) or "none",
+        "chat template": known["chat_template"] or "none: a prompt is continued as it is",
+        "adapters": "; ".join(_adapter(*entry) for entry in known["adapters"].items()) or "none",
+        "licence": (known["license"] or "not said").strip().partition("\n")[0],
+        "parity": _parity(known["parity"], known["canary"]),
+        "made of": _made_of(known["source"]),
+        "made by": ", ".join(f"{name} {version}" for name, version in made_by.items()) or "not said",
+    }
+    for name, file in known["files"].items():
+        facts[name] = f"{file['size']:,} bytes, sha256 {file['sha256'][:16]}..."
+    if known["missing"]:
+        facts["a bundle also has"] = "\n".join(known["missing"])
+    return facts | {"bundle": f"sha256 {known['sha256']}"}
+
+
+def _weights(known: Mapping[str, Any]) -> str:
+    said = f"{known['dtype'] or 'not said'}, stored as {known['storage'] or 'they are'}"
+    if grid := known["quantization"]:
+        said += f" in blocks of {grid['block']}"
+        said += "" if grid.get("symmetric", True) else " with zero points"
+    kept = (known["quantization"] or {}).get("keep") or known["kept_in_float32"] or ()
+    said += "".join(f", but {name}" for name in kept)
+    if quality := known["quality"]:
         before, after = quality["perplexity"].values()
         said += (
             f"; perplexity {before:.4g} -> {after:.4g}, same best token at {quality['agreement']:.1%} "
@@ -65,21 +115,45 @@ def _weights(manifest: Mapping[str, Any]) -> str:
     return said
 
 
-def _cache(bundle: Bundle) -> str:
-    spec = bundle.cache
-    size = 2 * spec.layers * spec.kv_heads * spec.head_dim * np.dtype(spec.dtype).itemsize
+def _memory(memory: Mapping[str, int]) -> str:
     return (
-        f"{spec.kind}, {spec.layers} layers, {spec.kv_heads} heads of {spec.head_dim}; "
-        f"{size:,} bytes a token, {size * bundle.context_length / 2**20:,.1f} MiB for a full context"
+        f"{_mib(memory['total'])} for {memory['batch']} x {memory['length']:,} tokens: weights "
+        f"{_mib(memory['weights'])}, cache {_mib(memory['cache'])}, logits {_mib(memory['logits'])}; "
+        "working memory comes on top"
     )
 
 
-def _parity(measured: Mapping[str, Any] | None) -> str:
+def _speed(speed: Mapping[str, Any], memory: Mapping[str, int]) -> str:
+    together = "" if memory["batch"] == 1 else " together"
+    return (
+        f"at most some {speed['tokens_per_second']:,.0f} tokens/s{together}, an estimate: a step reads "
+        f"{_mib(speed['bytes_per_step'])}, memory at {speed['bandwidth']:g} GB/s"
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _adapter(name: str, entry: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{key} {entry[key]:,}" for key in ("rank", "parameters") if key in entry)
+    return f"{name} ({said})" if said else name
+
+
+def _parity(measured: Mapping[str, Any] | None, canary: Mapping[str, Any] | None) -> str:
     if not measured:
         return "not measured"
     logits = max(measured["logits"].values())
-    return (
-        f"logits within {logits:.1e} of PyTorch (allowed: {measured['bars']['logits']:.0e}), "
-        f"{measured['tokens']:,} greedy tokens after {measured['prompts']} prompts, "
-        f"equal but for {len(measured['near_ties'])} near ties"
+    own = measured.get("rounding")
+    said = f"logits within {logits:.1e} of PyTorch (allowed: {measured['bars']['logits']:.1e}"
+    said += f"; PyTorch's own rounding: {own['logits']:.1e})" if own else ")"
+    said += (
+        f", {measured['tokens']:,} greedy tokens after {measured['prompts']} prompts, "
+        f"equal but for {len(measured['near_ties'])} near ties; {measured['provider']}, "
+        f"onnxruntime {measured['onnxruntime']}"
     )
+    return said + ("" if canary is None else f"; a stored answer of {canary['steps']} steps")
+
+
+def _made_of(source: Mapping[str, str] | None) -> str:
+    return ", ".join(f"{name} ({digest[:16]}...)" for name, digest in (source or {}).items()) or "not said"

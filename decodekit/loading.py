@@ -8,6 +8,7 @@ from typing import Any
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import BundleError
+from decodekit.model import Model
 from decodekit.plugin_choice import allowed
 from decodekit.plugins import Plugins, load_plugins
 from decodekit.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ def load(
     threads: int | None = None,
     plugins: Plugins | None = None,
     draft: str | os.PathLike[str] | None = None,
+    canary: bool = True,
     **engine: Any,
 ) -> Decoder:
     """A decoder for the bundle in that folder, or for the embedded model of that name.
@@ -28,12 +30,12 @@ def load(
     threads  for one operator on the CPU; None: what onnxruntime thinks best
     plugins  None: the built-ins and all installed plugins that DECODEKIT_PLUGINS allows
     draft    a smaller bundle with the same tokenizer, to guess tokens with
+    canary   where provider, hardware or onnxruntime are others than those the bundle was checked with,
+             decode its stored prompt once, and raise CanaryError if the answer is another
     engine   max_rows, cache_bytes, prefix_bytes, max_queue, deterministic, stall: see `Engine`
     """
-    from decodekit.onnx_model import load_model
-
     bundle, tokenizer = _open(path_or_name)
-    model = load_model(bundle, device=device, threads=threads)
+    model = _model(bundle, device, threads, canary)
     guesser = None
     if draft is not None:
         draft_bundle, draft_tokenizer = _open(draft)
@@ -42,9 +44,19 @@ def load(
                 f"{draft_bundle.path}: its tokens are not those of {bundle.path}; "
                 "a draft model needs the same tokenizer"
             )
-        guesser = load_model(draft_bundle, device=device, threads=threads)
+        guesser = _model(draft_bundle, device, threads, canary)
     plugins = plugins or load_plugins(allowed())
     return Decoder(model, tokenizer, bundle, plugins, draft=guesser, **engine)
+
+
+def _model(bundle: Bundle, device: str, threads: int | None, canary: bool) -> Model:
+    from decodekit.first_run import check_first_run
+    from decodekit.onnx_model import load_model
+
+    model = load_model(bundle, device=device, threads=threads)
+    if canary:
+        check_first_run(bundle, model)
+    return model
 
 
 def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:

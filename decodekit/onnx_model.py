@@ -59,8 +59,7 @@ class OnnxModel:
     @property
     def bytes_per_token(self) -> int:
         """Of the cache, in one row."""
-        size = np.dtype(self.spec.dtype).itemsize
-        return 2 * self.spec.layers * self.spec.kv_heads * self.spec.head_dim * size
+        return self.spec.bytes_per_token
 
     def admit(self, tokens: int, length: int) -> None:
         """Raise ContextError if that many tokens do not fit behind `length` others."""

@@ -19,6 +19,10 @@ from decodekit.ops import Array
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# Lays out convolutions, which no decoder has, and dies on some graphs in float16:
+# https://github.com/microsoft/onnxruntime/issues/28392
+DISABLED = ["NchwcTransformer"]
+
 try:
     import onnxruntime as ort
 except ImportError as exc:
@@ -105,7 +109,7 @@ def _open(graph: Path, providers: list[str], threads: int | None) -> ort.Inferen
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(graph), options, providers=providers)
+        session = ort.InferenceSession(str(graph), options, providers=providers, disabled_optimizers=DISABLED)
     except Exception as exc:  # onnxruntime raises its own kinds, all from native code
         raise BundleError(f"{graph}: onnxruntime cannot load it ({str(exc).strip()})") from exc
     if providers[0] not in session.get_providers():

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "decodekit"
 LAYERS = [
-    {"errors", "ops", "hookspecs", "meter", "memory", "strict_json", "costs", "badge"},
+    {"errors", "ops", "hookspecs", "meter", "memory", "strict_json", "costs", "badge", "hardware"},
     {
         "parameters",
         "tokenizer",
@@ -32,13 +32,13 @@ LAYERS = [
     {"request", "completion", "foreign", "judge"},
     {"places", "text_stream", "bundle"},
     {"batch"},
-    {"engine", "preparation", "kv_cache", "adapters"},
+    {"engine", "preparation", "kv_cache", "adapters", "canary", "footprint"},
     {"steps", "beam", "slab_slots", "again", "reading", "gathering"},
     {"onnx_model"},
-    {"session", "scorer", "trace_page", "trace_recipe", "trace_step"},
+    {"session", "scorer", "trace_page", "trace_recipe", "trace_step", "first_run"},
     {"trace"},
     {"decoder"},
-    {"comparison", "doctor", "inspection", "verify", "loading"},
+    {"comparison", "doctor", "inspection", "verify", "loading", "bundle_check"},
     {"console", "replay"},
     {"commands"},
     {"cli", "__init__"},
