@@ -148,7 +148,8 @@ def concatenating(
     hidden = ~_visible(attention_mask, position_ids, options.window)[:, None, None]
     scores = scores.reshape(rows, kv_heads, heads // kv_heads, tokens, places)
     scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, dim=-1).reshape(rows, kv_heads, heads // kv_heads * tokens, places)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = weights.reshape(rows, kv_heads, heads // kv_heads * tokens, places)
     output = (weights @ present_value).reshape(rows, heads, tokens, head_dim)
     return output.transpose(1, 2), present_key, present_value
 

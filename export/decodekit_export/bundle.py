@@ -23,6 +23,7 @@ from decodekit.bundle import Bundle, open_bundle, write_manifest
 from decodekit.files import sha256
 from decodekit_export.adapters import feeds, open_products, write_adapter
 from decodekit_export.cache import CacheShape, cache_shape
+from decodekit_export.canary import canary
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
@@ -30,7 +31,8 @@ from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
 from decodekit_export.lora import read_lora
 from decodekit_export.parity import Parity
-from decodekit_export.quality import Text, compare, listen, read_text
+from decodekit_export.precision import Precision
+from decodekit_export.quality import Text, compare, read_text
 from decodekit_export.quantization import Quantization
 from decodekit_export.reference import Reference
 from decodekit_export.rows import open_session
@@ -49,6 +51,7 @@ def export_bundle(
     *,
     cache: str = "in_place",
     compact: bool = False,
+    precision: Precision = Precision(),  # noqa: B008  a frozen value
     quantization: Quantization | None = None,
     adapters: Mapping[str, Path] = MappingProxyType({}),
     merge: Path | None = None,
@@ -64,15 +67,17 @@ def export_bundle(
 
     cache         "in_place" or "concatenating"
     compact       store weights in half the bytes where that loses nothing
-    quantization  store weights in 4 or 8 bits, rounded; a quality report goes into the manifest
+    precision     what the graph computes in
+    quantization  store weights in 4 or 8 bits, rounded
     adapters      folders of LoRAs as peft saves them, by the name a request gives, kept beside the model
     merge         folder of one that moves the model's own weights
-    text          file that the report is read on; None: a page of prose that comes with the exporter
+    text          file that the report on rounding is read on; None: a page of prose that comes with the
+                  exporter
     name          of the bundle; None: the checkpoint's folder name
     license       text of the weights' licence; None: that of the checkpoint
     prompts       random greedy prompts of the parity gate; `texts` are further ones
     allow_no_eos  accept a model that has no stop token
-    progress      is told "load", "round", "trace", "check", "write" as they begin
+    progress      is told "load", "round", "trace", "check", "read", "write" as they begin
 
     Raises ParityError, and writes nothing, if graph and model disagree.
     """
@@ -80,33 +85,40 @@ def export_bundle(
         raise ExportError(f"cache must be one of {', '.join(map(repr, GRAPHS))}, got {cache!r}")
     if compact and quantization:
         raise ExportError("--compact and --quantize exclude each other: rounded weights are smaller anyway")
+    if not precision.is_float32 and (compact or quantization or adapters):
+        option = "--compact" if compact else "--quantize" if quantization else "--adapter"
+        raise ExportError(f"--dtype {precision.dtype} and {option} exclude each other; choose one")
+    if text and precision.is_float32 and not quantization:
+        raise ExportError("--text is read to report on rounding; pass --dtype or --quantize too")
     place = _free(Path(out))
     source = open_checkpoint(checkpoint)
     name = _checked_name(source.path.resolve().name if name is None else name)
 
     with whole_or_absent(place) as folder:
         progress("load")
-        model = source.load_model()
-        if merge:
-            read_lora(merge, model).merge(model)
+        model = _load(source, merge)
         loras = {_checked_name(name): read_lora(path, model) for name, path in adapters.items()}
-        shape, length = cache_shape(model), _context_length(model)
+        drawn = model if precision.is_float32 else precision.load(source, model)
+        shape, length = cache_shape(drawn), _context_length(model)
         stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
         _write_tokenizer(source, folder, model.config.vocab_size)
 
+        page = None
+        if quantization or drawn is not model:
+            page = Text.of(*_encoded(source, text), length)
         if quantization:
             progress("round")
-            page = Text.of(*_encoded(source, text), length)
-            said = listen(Reference(model), page)
             rounded = quantization.round(model)
 
         progress("trace")
-        graph = to_onnx(GRAPHS[cache](model, shape))
-        storage = store_in_halves(graph) if compact else "float32"
+        graph = to_onnx(GRAPHS[cache](drawn, shape))
+        storage = store_in_halves(graph) if compact else precision.dtype
         if quantization:
             storage = quantization.store(graph, rounded)
         products = open_products(graph.graph, model, loras)
         write(graph, folder)
+        if not quantization:
+            del graph  # it holds weights once more
 
         progress("check")
         prompt_ids = [source.tokenizer.encode(text) for text in texts]
@@ -119,6 +131,7 @@ def export_bundle(
             prompts=prompts,
             texts=prompt_ids,
             feeds=feeds(products),
+            twin=None if drawn is model else drawn,
         )
         _require(parity, f"{source.path}: the graph")
         described = {}
@@ -142,18 +155,22 @@ def export_bundle(
                 "parameters": lora.parameters,
                 "parity": of_adapter.fields(),
             }
-        quality = None
         if quantization:
             quantization.hasten(graph)
             write(graph, folder)
-            quality = compare(said, page, folder / FILE, cache, shape, feeds(products))
+        quality = None
+        if page:
+            progress("read")
+            unrounded = Reference(_load(source, merge) if quantization else model)
+            quality = compare(unrounded, page, folder / FILE, cache, shape, feeds(products))
 
         progress("write")
         fields = {
             "name": name,
             **_describe(source, model),
             "graph": _describe_graph(folder / FILE, cache, shape),
-            "dtype": "float32",
+            "dtype": precision.dtype,
+            "kept_in_float32": list(precision.keep),
             "storage": storage,
             "quantization": quantization and quantization.fields(),
             "quality": quality and quality.fields(),
@@ -166,8 +183,16 @@ def export_bundle(
             "made_by": {package: version(package) for package in PACKAGES},
             "parity": parity.fields(),
         }
+        fields["canary"] = canary(Bundle(folder, fields), Reference(model), parity).to_json()
         write_manifest(folder, fields)
     return open_bundle(place)
+
+
+def _load(source: Checkpoint, merge: Path | None) -> PreTrainedModel:
+    model = source.load_model()
+    if merge:
+        read_lora(merge, model).merge(model)
+    return model
 
 
 def _require(parity: Parity, what: str) -> None:
@@ -205,7 +230,7 @@ def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
             "layers": shape.layers,
             "kv_heads": shape.kv_heads,
             "head_dim": shape.head_dim,
-            "dtype": "float32",
+            "dtype": shape.dtype,
         },
     }
 

@@ -25,11 +25,12 @@ from decodekit_export.errors import ExportError
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Layers of a cache and the shape of one place in it, the same in every layer."""
+    """Layers of a cache, the shape of one place in it and its type, the same in every layer."""
 
     layers: int
     kv_heads: int
     head_dim: int
+    dtype: str = "float32"
 
 
 def cache_shape(model: PreTrainedModel) -> CacheShape:
@@ -55,7 +56,8 @@ def cache_shape(model: PreTrainedModel) -> CacheShape:
             f"got {sorted(shapes)}"
         )
     kv_heads, head_dim = shapes.pop()
-    return CacheShape(len(layers), kv_heads, head_dim)
+    dtype = str(sides[0].dtype).removeprefix("torch.")
+    return CacheShape(len(layers), kv_heads, head_dim, dtype)
 
 
 def remembering(model: PreTrainedModel, cache: Cache) -> dict[str, Any]:

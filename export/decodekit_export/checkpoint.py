@@ -46,13 +46,16 @@ class Checkpoint:
     config: Mapping[str, Any]
     weights: tuple[Path, ...]
 
-    def load_model(self) -> PreTrainedModel:
-        """The model in float32, attending with plain tensor code, ready to be asked."""
+    def load_model(self, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        """The model, attending with plain tensor code, ready to be asked.
+
+        dtype  of what transformers does not keep in float32 whatever it is told
+        """
         with self._safe_copy() as folder, _offline():
             try:
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     folder,
-                    dtype=torch.float32,
+                    dtype=dtype,
                     attn_implementation="eager",
                     use_safetensors=True,
                     local_files_only=True,

@@ -33,6 +33,12 @@ class Export(Command):
             "--compact", action="store_true", help="store weights in half the bytes where that loses nothing"
         )
         parser.add_argument(
+            "--dtype",
+            choices=["float32", "float16", "bfloat16"],
+            default="float32",
+            help="of weights, cache and products; logits are float32",
+        )
+        parser.add_argument(
             "--quantize",
             choices=["int4", "int8"],
             help="round weights to 4 or 8 bits, and report what it cost",
@@ -41,11 +47,16 @@ class Export(Command):
             "--block", type=int, default=32, metavar="N", help="weights that share a scale; more are smaller"
         )
         parser.add_argument(
+            "--asymmetric",
+            action="store_true",
+            help="give each block a zero point too: a little larger, and finer",
+        )
+        parser.add_argument(
             "--keep",
             action="append",
             default=[],
             metavar="MODULE",
-            help="not rounded, such as 'lm_head' or '*.down_proj'",
+            help="stays in float32, such as 'lm_head' or '*.down_proj'",
         )
         parser.add_argument(
             "--adapter",
@@ -70,9 +81,12 @@ class Export(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit_export.bundle import export_bundle
+        from decodekit_export.precision import Precision
         from decodekit_export.quantization import Quantization
         from decodekit_export.stages import Stages
 
+        if args.asymmetric and not args.quantize:
+            raise ExportError("--asymmetric says how weights are rounded; pass --quantize too")
         stages = Stages()
         try:
             with stages.running():
@@ -81,7 +95,8 @@ class Export(Command):
                     args.out,
                     cache=args.cache,
                     compact=args.compact,
-                    quantization=Quantization(args.quantize, args.block, args.keep)
+                    precision=Precision(args.dtype, () if args.quantize else args.keep),
+                    quantization=Quantization(args.quantize, args.block, args.keep, not args.asymmetric)
                     if args.quantize
                     else None,
                     adapters=_named(args.adapter),

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from transformers import PreTrainedModel
 
+from decodekit.hardware import describe
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 from decodekit_export.parity import Parity, bars
@@ -37,14 +38,16 @@ def check_parity(
     prompts: int = 50,
     texts: Sequence[Sequence[int]] = (),
     seed: int = 0,
+    twin: PreTrainedModel | None = None,
     feeds: Feeds = no_feeds,
 ) -> Parity:
-    """Compare the graph in `path` with `model`.
+    """Compare the graph in `path` with `model`, which is in float32.
 
     kind, shape     of the graph's cache
     context_length  the most tokens a sequence may have, >= 64
     prompts         number of random greedy prompts, of 1 to 40 tokens, >= 1
     texts           ids of further greedy prompts
+    twin            the model in the graph's own type, whose rounding sets the bars; None: that is float32
     feeds           what the graph is given besides
     """
     if prompts < 1:
@@ -53,7 +56,7 @@ def check_parity(
         raise ExportError(
             f"context length must be >= {2 * STEPS} to check {STEPS} steps, got {context_length}"
         )
-    gate = _Gate(model, path, kind, shape, context_length, seed, feeds)
+    gate = _Gate(model, twin, path, kind, shape, context_length, seed, feeds)
     gate.alone()
     gate.beyond_the_window()
     gate.ragged()
@@ -67,6 +70,7 @@ class _Gate:
     def __init__(
         self,
         model: PreTrainedModel,
+        twin: PreTrainedModel | None,
         path: Path,
         kind: str,
         shape: CacheShape,
@@ -75,6 +79,8 @@ class _Gate:
         feeds: Feeds,
     ) -> None:
         self._reference = Reference(model)
+        self._twin = None if twin is None else Reference(twin)
+        self._rounding = None if twin is None else {"logits": 0.0, "cache": 0.0}
         self._session = open_session(path)
         self._kind, self._shape, self._feeds = kind, shape, feeds
         self._context_length = context_length
@@ -92,7 +98,7 @@ class _Gate:
         """One row: prefill, single steps, then a chunk of several tokens on top of a past."""
         ids = self._ids(2 * STEPS)
         steps, chunk = len(ids) - 8 - STEPS, len(ids) - 8
-        want, cached = self._reference(ids)
+        want, cached = self._ask(ids)
         rows = self._rows(1, len(ids) + 3)  # a capacity that is no length
 
         self._compare("prefill", rows.feed([ids[:steps]])[0], want[:steps])
@@ -106,7 +112,7 @@ class _Gate:
         if self._window is None or self._window + 24 > min(self._context_length, LONGEST):
             return
         ids = self._ids(self._window + 24)
-        want, cached = self._reference(ids, wanted=range(self._window, len(ids)))
+        want, cached = self._ask(ids, wanted=range(self._window, len(ids)))
         rows = self._rows(1, len(ids))
 
         prefilled = range(self._window, len(ids) - 8)  # the logits that look past the window
@@ -121,7 +127,7 @@ class _Gate:
         """Rows of unequal length: one right-padded prefill, then single steps in one batch."""
         lengths = [1, 9, STEPS, 17]
         sequences = [self._ids(n + STEPS) for n in lengths]
-        answers = [self._reference(ids) for ids in sequences]
+        answers = [self._ask(ids) for ids in sequences]
         rows = self._rows(len(lengths), 2 * STEPS + 1)
 
         logits = rows.feed([ids[:n] for ids, n in zip(sequences, lengths, strict=True)])
@@ -148,14 +154,15 @@ class _Gate:
             for row, (tokens, logits) in enumerate(self._decode(batch)):
                 known = len(batch[row])
                 wanted = range(known - 1, known + STEPS - 1)
-                want, _ = self._reference(batch[row] + tokens[:-1], wanted)
+                want, _ = self._ask(batch[row] + tokens[:-1], wanted)
                 self._compare("greedy", logits, want)
                 self._compare_tokens(start + row, tokens, want)
         self._prompts = len(asked)
 
     def verdict(self) -> Parity:
         """Everything measured, held against the bars."""
-        allowed = bars("float32", self._scales)
+        allowed = bars(self._scales, self._rounding)
+        provider = self._session.get_providers()[0]
         failures = [
             *_above("logits", self._logits, allowed["logits"]),
             *_above("cache", self._cache, allowed["cache"]),
@@ -166,14 +173,24 @@ class _Gate:
             cache=self._cache,
             scales=self._scales,
             bars=allowed,
+            rounding=self._rounding,
             prompts=self._prompts,
             tokens=self._tokens,
             near_ties=tuple(where for where, margin in self._other_tokens if margin <= 2 * allowed["logits"]),
             window=None if self._window is None else self._window_passed,
-            provider=self._session.get_providers()[0],
+            provider=provider,
+            device=describe(provider),
             onnxruntime=onnxruntime.__version__,
             failures=tuple(failures),
         )
+
+    def _ask(self, ids: Sequence[int], wanted: Sequence[int] | None = None) -> tuple[Array, Array]:
+        """What the model says of these tokens; its twin is asked too, and how far off it is noted."""
+        answer = self._reference(ids, wanted)
+        if self._twin is not None and self._rounding is not None:
+            for what, rounded, true in zip(self._rounding, self._twin(ids, wanted), answer, strict=True):
+                self._rounding[what] = max(self._rounding[what], _difference(rounded, true))
+        return answer
 
     def _ids(self, length: int) -> list[int]:
         return [int(i) for i in self._random.integers(0, self._reference.vocabulary, length)]

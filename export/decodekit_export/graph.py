@@ -154,7 +154,7 @@ def _predict(
 
 def _past(shape: CacheShape, places: str, rows: int, size: int) -> list[Input]:
     axes = ("B", shape.kv_heads, places, shape.head_dim)
-    zeros = torch.zeros(rows, shape.kv_heads, size, shape.head_dim)
+    zeros = torch.zeros(rows, shape.kv_heads, size, shape.head_dim, dtype=getattr(torch, shape.dtype))
     return [Input(name, axes, zeros.clone()) for name in _names("past_key_values", shape)]
 
 

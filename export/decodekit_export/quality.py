@@ -19,7 +19,7 @@ from decodekit.ops import log_softmax
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 from decodekit_export.reference import Reference
-from decodekit_export.rows import ROWS, Array, Feeds, no_feeds, open_session
+from decodekit_export.rows import ROWS, Feeds, no_feeds, open_session
 
 WINDOW = 256  # tokens
 MOST = 4096  # tokens of a text that are read
@@ -80,25 +80,15 @@ def read_text(path: Path | None) -> tuple[str, str]:
     return text, f"{path.name}, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def listen(reference: Reference, text: Text) -> list[Array]:
-    """What the model says at every place of every window, log-probabilities float32 [T, V]."""
-    return [log_softmax(reference(window)[0]) for window in text.windows]
-
-
 def compare(
-    before: Sequence[Array],
-    text: Text,
-    path: Path,
-    kind: str,
-    shape: CacheShape,
-    feeds: Feeds = no_feeds,
+    reference: Reference, text: Text, path: Path, kind: str, shape: CacheShape, feeds: Feeds = no_feeds
 ) -> Quality:
-    """What the graph in `path` says of the same windows, against that."""
+    """What the model before rounding and the graph in `path` say at every place of every window."""
     session = open_session(path)
     losses, divergence, same = np.zeros(2), 0.0, 0
-    for window, said in zip(text.windows, before, strict=True):
-        rows = ROWS[kind](session, shape, 1, len(window), feeds)
-        now = log_softmax(rows.feed([window])[0])
+    for window in text.windows:
+        said = log_softmax(reference(window)[0])
+        now = log_softmax(ROWS[kind](session, shape, 1, len(window), feeds).feed([window])[0])
         next_ids = np.asarray(window[1:])[:, None]
         losses -= [np.take_along_axis(p[:-1], next_ids, -1).sum(dtype=np.float64) for p in (said, now)]
         divergence += float((np.exp(said[:-1]) * (said[:-1] - now[:-1])).sum(dtype=np.float64))

@@ -32,14 +32,16 @@ OF_FLOATS, OF_WHOLE_NUMBERS = 1, 4  # accuracy_level of MatMulNBits
 class Quantization:
     """Which weights are stored in few bits.
 
-    dtype  "int4" or "int8"
-    block  numbers that share a scale, 16, 32, 64, 128 or 256
-    keep   patterns of modules that stay in float32, such as "lm_head" or "*.down_proj"
+    dtype      "int4" or "int8"
+    block      numbers that share a scale, 16, 32, 64, 128 or 256
+    keep       patterns of modules that stay in float32, such as "lm_head" or "*.down_proj"
+    symmetric  whether zero is in the middle of what a block can express
     """
 
     dtype: str
     block: int = 32
     keep: Sequence[str] = ()
+    symmetric: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype not in BITS:
@@ -49,7 +51,7 @@ class Quantization:
 
     @property
     def grid(self) -> Grid:
-        return Grid(BITS[self.dtype], self.block)
+        return Grid(BITS[self.dtype], self.block, self.symmetric)
 
     def round(self, model: PreTrainedModel) -> int:
         """Move the weights of products and of the embedding to the grid; how many numbers that are."""
@@ -96,7 +98,12 @@ class Quantization:
 
     def fields(self) -> dict[str, Any]:
         """For a manifest."""
-        return {"dtype": self.dtype, "block": self.block, "keep": list(self.keep)}
+        return {
+            "dtype": self.dtype,
+            "block": self.block,
+            "symmetric": self.symmetric,
+            "keep": list(self.keep),
+        }
 
     def _check_blocks(self, name: str, row: int) -> None:
         """Rows that are looked up are whole blocks, as the operator wants them."""
@@ -117,7 +124,7 @@ class _Stored:
 
     def __init__(self, graph: onnx_ir.Graph, grid: Grid) -> None:
         self._graph, self._grid = graph, grid
-        self._parts: dict[tuple[str, bool], tuple[onnx_ir.Value, onnx_ir.Value] | None] = {}
+        self._parts: dict[tuple[str, bool], list[onnx_ir.Value] | None] = {}
         self._numbers = 0
 
     def product(self, node: onnx_ir.Node) -> None:
@@ -146,7 +153,7 @@ class _Stored:
         parts = self._of(node.inputs[0], transposed=False)
         if parts is None:
             return
-        codes, scales = parts
+        codes, *scales_and_zeros = parts
         options = {
             "bits": self._grid.bits,
             "block_size": self._grid.block,
@@ -155,7 +162,7 @@ class _Stored:
         }
         shape = constant(self._graph, f"{codes.name}.shape", np.asarray([0, -1]))
         rows = onnx_ir.node("Reshape", [codes, shape])
-        inputs = [rows.outputs[0], node.inputs[1], scales]
+        inputs = [rows.outputs[0], node.inputs[1], *scales_and_zeros]
         replace(
             self._graph, node, [rows, onnx_ir.node("GatherBlockQuantized", inputs, options, domain=MICROSOFT)]
         )
@@ -167,9 +174,8 @@ class _Stored:
                 del self._graph.initializers[name]
         return self._numbers
 
-    def _of(
-        self, weight: onnx_ir.Value | None, *, transposed: bool
-    ) -> tuple[onnx_ir.Value, onnx_ir.Value] | None:
+    def _of(self, weight: onnx_ir.Value | None, *, transposed: bool) -> list[onnx_ir.Value] | None:
+        """Codes, scales and, asymmetric, zero points."""
         if weight is None or weight.const_value is None or weight.const_value.shape.rank() != 2:
             return None
         key = (str(weight.name), transposed)
@@ -181,11 +187,10 @@ class _Stored:
             self._parts[key] = None
             if encoded is not None:
                 self._numbers += numbers.size
-                codes, scales = encoded
-                self._parts[key] = (
-                    constant(self._graph, f"{weight.name}.codes", codes),
-                    constant(self._graph, f"{weight.name}.scales", scales),
-                )
+                self._parts[key] = [
+                    constant(self._graph, f"{weight.name}.{part}", array)
+                    for part, array in zip(("codes", "scales", "zeros"), encoded, strict=False)
+                ]
         return self._parts[key]
 
 

@@ -21,7 +21,7 @@ from decodekit_export.rows import Array
 
 
 class Reference:
-    """Asks `model`, which must attend with plain tensor code ("eager") in float32."""
+    """Asks `model`, which must attend with plain tensor code ("eager"). In float32 that is the truth."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
@@ -32,7 +32,7 @@ class Reference:
     def __call__(self, ids: Sequence[int], wanted: Sequence[int] | None = None) -> tuple[Array, Array]:
         """Logits [K, V] after the `wanted` tokens, by default all; keys and values of all.
 
-        The latter are [layers, 2, kv_heads, T, head_dim].
+        The latter are [layers, 2, kv_heads, T, head_dim]; both are float32.
         """
         columns = torch.tensor(range(len(ids)) if wanted is None else wanted)
         cache = DynamicCache()  # without a configuration it keeps all places, also behind a window
@@ -44,7 +44,7 @@ class Reference:
                 logits = self._model(**feed).logits[:, columns]
         layers: list[Any] = cache.layers
         sides = [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
-        return logits[0].float().numpy(), np.asarray(torch.stack(sides).numpy())
+        return logits[0].float().numpy(), np.asarray(torch.stack(sides).float().numpy())
 
 
 def _window(model: PreTrainedModel) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from decodekit.onnx_session import DISABLED
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError
 
@@ -32,7 +33,9 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised; they need not be printed as well
     with _understood():
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
+        )
 
 
 class InPlaceRows:
@@ -54,7 +57,7 @@ class InPlaceRows:
         self._session, self._further = session, feeds(batch)
         self._names = {i.name for i in session.get_inputs()}
         size = (shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
-        self._cache = np.zeros(size, dtype=np.float32)
+        self._cache = np.zeros(size, dtype=shape.dtype)
         self.lengths = np.zeros(batch, dtype=np.int32)
 
     def feed(self, tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None = None) -> Array:
@@ -78,7 +81,7 @@ class InPlaceRows:
             binding.bind_cpu_input(name, feed[name])
         for layer, sides in enumerate(self._cache):
             for side, buffer in zip(("key", "value"), sides, strict=True):
-                place = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+                place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
                 binding.bind_input(f"past_key_values.{layer}.{side}", *place)
                 binding.bind_output(f"present.{layer}.{side}", *place)
         binding.bind_output("logits")
@@ -105,7 +108,8 @@ class ConcatenatingRows:
         self._session, self._further = session, feeds(batch)
         self._names = {i.name for i in session.get_inputs()}
         self._outputs = [o.name for o in session.get_outputs()]
-        self._cache = np.zeros((shape.layers, 2, batch, shape.kv_heads, 0, shape.head_dim), dtype=np.float32)
+        size = (shape.layers, 2, batch, shape.kv_heads, 0, shape.head_dim)
+        self._cache = np.zeros(size, dtype=shape.dtype)
         self._mask = np.zeros((batch, 0), dtype=np.int64)
 
     @property

@@ -21,6 +21,7 @@ STAGES = {
     "round": "rounding the weights",
     "trace": "drawing the graph",
     "check": "comparing it with the model",
+    "read": "reading a text beside the model before rounding",
     "write": "sealing the bundle",
 }
 
@@ -57,6 +58,12 @@ class Stages:
                 colour = "green" if difference <= bar else "red"
                 table.add_row(f"{what}, {road}", f"[{colour}]{difference:.1e}[/{colour}]", f"{bar:.1e}")
         self._console.print(table)
+        if parity["rounding"]:
+            own = parity["rounding"]
+            self._console.print(
+                f"PyTorch's own rounding, twice which is allowed: "
+                f"logits {own['logits']:.1e}, cache {own['cache']:.1e}"
+            )
         self._console.print(
             f"greedy: {parity['tokens']:,} tokens after {parity['prompts']} prompts, "
             f"{len(parity['near_ties'])} near ties; largest logit {parity['scales']['logits']:.3g}; "
@@ -71,7 +78,7 @@ class Stages:
         """What rounding cost, as a manifest has it."""
         before, after = quality["perplexity"].values()
         self._console.print(
-            f"rounded weights on {quality['tokens']:,} tokens ({escape(quality['text'])}): "
+            f"after rounding, on {quality['tokens']:,} tokens ({escape(quality['text'])}): "
             f"perplexity {before:,.4g} -> {after:,.4g}, divergence {quality['divergence']:.3g} nats a token, "
             f"same best token at {quality['agreement']:.1%}"
         )

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.graph import GRAPHS
+from decodekit_export.precision import Precision
 from decodekit_export.to_onnx import FILE, to_onnx, write
 
 CONTEXT = 96
@@ -53,13 +54,14 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A graph on disk and the model it was drawn from."""
+    """A graph on disk, the model in float32, and that which it was drawn from, if it is another."""
 
     path: Path
     model: PreTrainedModel
     kind: str
     shape: CacheShape
     context_length: int = CONTEXT
+    twin: PreTrainedModel | None = None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,14 +90,17 @@ def drawn(
     """Graph of that architecture and cache kind. Do not write to it."""
 
     @cache
-    def draw(architecture: str, kind: str) -> Drawn:
-        model = open_checkpoint(checkpoint(architecture)).load_model()
-        shape = cache_shape(model)
+    def draw(architecture: str, kind: str, dtype: str) -> Drawn:
+        source = open_checkpoint(checkpoint(architecture))
+        model, twin = source.load_model(), None
+        if dtype != "float32":
+            twin = Precision(dtype).load(source, model)
+        shape = cache_shape(twin or model)
         folder = tmp_path_factory.mktemp(f"{architecture.lower()}-{kind}")
-        write(to_onnx(GRAPHS[kind](model, shape)), folder)
-        return Drawn(folder / FILE, model, kind, shape)
+        write(to_onnx(GRAPHS[kind](twin or model, shape)), folder)
+        return Drawn(folder / FILE, model, kind, shape, twin=twin)
 
-    return lambda architecture, kind="in_place": draw(architecture, kind)
+    return lambda architecture, kind="in_place", dtype="float32": draw(architecture, kind, dtype)
 
 
 @pytest.fixture(scope="session")

@@ -59,3 +59,14 @@ def test_a_licence_that_cannot_be_read_is_an_error(checkpoint, tmp_path):
             str(tmp_path / "nonesuch"),
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_an_option_of_rounding_alone_is_an_error(checkpoint, tmp_path):
+    for option, message in (
+        ("--asymmetric", "pass --quantize too"),
+        ("--keep=lm_head", "and all does"),
+        ("--text=mine.txt", "is read to report on rounding"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            run(str(checkpoint("GPT2")), "--out", str(tmp_path / "out"), option)
+    assert not (tmp_path / "out").exists()

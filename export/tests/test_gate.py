@@ -28,7 +28,7 @@ GRAPHS = [
 
 
 def check(graph: Any, *, prompts: int = 4, **options: Any) -> Parity:
-    options = {"context_length": graph.context_length, **options}
+    options = {"context_length": graph.context_length, "twin": graph.twin, **options}
     return check_parity(graph.path, graph.model, graph.kind, graph.shape, prompts=prompts, **options)
 
 
@@ -173,6 +173,44 @@ def test_a_planted_fault_is_refused(
     assert any(symptom in failure for failure in parity.failures), parity.failures
 
 
+HALVES = [("Llama", "in_place"), ("Gemma2", "in_place"), ("Llama", "concatenating")]
+AS_SMALL_AS_ROUNDING = (a_weight_is_off, weights_were_rounded_to_eight_bits, scores_are_one_percent_too_large)
+IN_HALVES = [fault for fault in FAULTS if fault[:2] in HALVES and fault[2] not in AS_SMALL_AS_ROUNDING]
+
+
+@pytest.mark.parametrize(("architecture", "kind"), HALVES)
+def test_in_float16_a_graph_is_as_near_as_pytorch_is_itself(drawn, architecture, kind):
+    parity = check(drawn(architecture, kind, "float16"), prompts=8)
+    assert parity.passed, parity.failures
+    for what, measured in (("logits", parity.logits), ("cache", parity.cache)):
+        own = parity.rounding[what]
+        assert parity.bars[what] <= 2 * own
+        assert own / 20 < max(measured.values()) < 1.3 * own  # measured: 0.3 to 1.0 of it
+
+
+@pytest.mark.parametrize(("architecture", "kind", "plant", "symptom"), IN_HALVES)
+def test_a_planted_fault_is_refused_in_float16_too(
+    drawn, tmp_path: Path, architecture: str, kind: str, plant: Any, symptom: str
+):
+    graph = drawn(architecture, kind, "float16")
+    model = onnx.load(graph.path)
+    plant(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    parity = check(replace(graph, path=tmp_path / "model.onnx"), prompts=2)
+    assert any(symptom in failure for failure in parity.failures), parity.failures
+
+
+def test_a_model_that_float16_changes_much_is_refused(drawn):
+    """Its own rounding would allow it; a twentieth of the scale does not."""
+    graph = drawn("Llama", "in_place", "float16")
+    other = drawn("Llama").model.__class__(graph.model.config).eval()
+    other.set_attn_implementation("eager")
+    parity = check(replace(graph, model=other), prompts=1)
+    assert parity.rounding["logits"] > parity.bars["logits"]
+    assert parity.bars["logits"] == pytest.approx(0.05 * parity.scales["logits"])
+    assert not parity.passed
+
+
 def test_a_graph_that_cannot_run_is_refused(drawn, tmp_path: Path):
     graph = drawn("Llama")
     model = onnx.load(graph.path)
@@ -207,7 +245,8 @@ def test_near_ties_are_counted_named_and_allowed(drawn, tmp_path: Path):
 
 def change_weight(model: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
     weight = next(i for i in model.graph.initializer if "mlp.down_proj" in i.name)
-    changed = change(numpy_helper.to_array(weight)).astype(np.float32)
+    before = numpy_helper.to_array(weight)
+    changed = change(before).astype(before.dtype)
     weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
 
 

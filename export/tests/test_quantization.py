@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import decodekit
+from decodekit.bundle_check import check_bundle
 from decodekit_export.bundle import export_bundle
 from decodekit_export.cache import cache_shape
 from decodekit_export.errors import ExportError, ParityError
@@ -20,6 +21,7 @@ from decodekit_export.quantization import Quantization
 from decodekit_export.to_onnx import to_onnx
 
 GRIDS = [Grid(bits, block) for bits in (4, 8) for block in (16, 32)]
+ASYMMETRIC = [Grid(bits, block, symmetric=False) for bits in (4, 8) for block in (16, 32)]
 
 
 def by_hand(row, bits, block):
@@ -51,12 +53,34 @@ def test_a_row_is_rounded_block_by_block(grid, width):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(GRIDS), st.floats(1e-30, 1e30))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(GRIDS + ASYMMETRIC), st.floats(1e-30, 1e30))
 def test_rounding_twice_changes_nothing(seed, grid, size):
     weights = (np.random.default_rng(seed).standard_normal((3, 64)) * size).astype(np.float32)
     once = grid.rounded(weights)
     assert np.array_equal(grid.rounded(once), once)
     assert grid.encode(once) is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(ASYMMETRIC), st.floats(-3, 3))
+def test_an_asymmetric_block_reaches_from_its_smallest_number_to_its_largest(seed, grid, middle):
+    weights = np.random.default_rng(seed).normal(middle, 1, (3, 100)).astype(np.float32)
+    weights[0] = 0
+    rounded = grid.rounded(weights)
+    filled = np.pad(weights, [(0, 0), (0, -100 % grid.block)]).reshape(3, -1, grid.block)
+    step = (np.maximum(filled.max(-1), 0) - np.minimum(filled.min(-1), 0)) / (2**grid.bits - 1)
+    off = np.abs(np.pad(rounded - weights, [(0, 0), (0, -100 % grid.block)])).reshape(filled.shape).max(-1)
+    assert (off <= step * 1.01).all()  # half a step, and half a step more at an end for the zero point
+    assert np.array_equal(grid.rounded(rounded), rounded)
+    assert np.array_equal(rounded[0], weights[0])
+
+
+def test_zero_points_are_packed_like_codes():
+    weights = np.concatenate([np.arange(16), np.arange(16) - 15, np.zeros(16)]).astype(np.float32)[None]
+    codes, scales, zeros = Grid(4, 16, symmetric=False).encode(weights)
+    assert scales.tolist() == [[1.0, 1.0, 0.0]]
+    assert zeros.tolist() == [[0 | 15 << 4, 0]]
+    assert codes[0, :2].tolist() == [[2 * i | (2 * i + 1) << 4 for i in range(8)]] * 2
 
 
 def test_codes_are_read_lower_half_first():
@@ -99,10 +123,28 @@ def test_a_rounded_bundle_is_exactly_the_rounded_model(exported, architecture, d
     parity, quality = bundle.manifest["parity"], bundle.manifest["quality"]
     assert parity["passed"] and max(parity["logits"].values()) < 5e-4
     assert bundle.manifest["storage"] == dtype
-    assert bundle.manifest["quantization"] == {"dtype": dtype, "block": 32, "keep": []}
+    assert bundle.manifest["quantization"] == {
+        "dtype": dtype,
+        "block": 32,
+        "symmetric": True,
+        "keep": [],
+    }
     assert quality["tokens"] > 1000 and quality["text"] == "sample"
     assert operators(bundle)["MatMul"] == 0
     assert operators(bundle)["GatherBlockQuantized"] == 1
+
+
+@pytest.mark.parametrize("architecture", ["Qwen2", "Llama"])
+def test_an_asymmetric_bundle_is_exactly_its_rounded_model_too(exported, architecture):
+    bundle = exported("int4", architecture, symmetric=False)
+    weights = onnx.load(bundle.graph).graph.initializer
+    assert max(bundle.manifest["parity"]["logits"].values()) < 5e-4
+    assert bundle.manifest["quantization"]["symmetric"] is False
+    assert sum(w.name.endswith(".zeros") for w in weights) == sum(w.name.endswith(".codes") for w in weights)
+    assert (
+        bundle.manifest["quality"]["divergence"]
+        < exported("int4", architecture).manifest["quality"]["divergence"]
+    )
 
 
 def test_eight_bits_say_what_the_model_says_more_often_than_four(exported):
@@ -135,6 +177,12 @@ def test_named_modules_stay_as_they_are(exported):
     bundle = exported("int4", architecture="Llama", keep=("lm_head", "*.down_proj"))
     assert operators(bundle)["MatMul"] == 1 + 2
     assert bundle.manifest["quantization"]["keep"] == ["lm_head", "*.down_proj"]
+
+
+def test_the_canary_of_a_rounded_bundle_has_room_for_what_other_kernels_round(exported):
+    bundle = exported("int4")
+    assert check_bundle(bundle.path).passed
+    assert bundle.manifest["canary"]["bar"] > bundle.manifest["parity"]["bars"]["logits"]
 
 
 def test_a_rounded_bundle_decodes(exported):

@@ -5,6 +5,7 @@ import onnx_ir
 import onnxruntime
 import pytest
 
+from decodekit.graph_check import check_graph_file
 from decodekit_export.rows import InPlaceRows, open_session
 from decodekit_export.to_onnx import DATA, FILE, write
 
@@ -101,3 +102,26 @@ def test_large_weights_go_to_exactly_one_data_file(drawn, tmp_path):
         for path in (graph.path, tmp_path / FILE)
     )
     assert (inside == beside).all()
+
+
+def test_weights_beyond_four_gigabytes_of_one_file_are_found(drawn, tmp_path):
+    """The weights of a tiny graph at the end of a file with a hole of 5 GiB, which takes no room."""
+    graph, hole = drawn("Llama"), 5 << 30
+    write(onnx_ir.load(graph.path), tmp_path, one_file=1000)
+    model = onnx.load(tmp_path / FILE, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = str(int(entry.value) + hole)
+    onnx.save(model, tmp_path / FILE)
+    weights = (tmp_path / DATA).read_bytes()
+    with (tmp_path / DATA).open("wb") as file:
+        file.seek(hole)
+        file.write(weights)
+
+    check_graph_file(tmp_path / FILE)
+    near, far = (
+        InPlaceRows(open_session(path), graph.shape, 1, 8).feed([[5, 6, 7]])
+        for path in (graph.path, tmp_path / FILE)
+    )
+    assert (near == far).all()
