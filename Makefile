@@ -49,7 +49,7 @@ clean:
 MODELS = build/bench
 SHAPES = smol loop midv bigv
 BENCH_MODELS = $(SHAPES:%=$(MODELS)/%/bundle) \
-  $(addprefix $(MODELS)/smol/,int4-32 int4-64 genai-fp32 genai-int4 gguf optimum)
+  $(addprefix $(MODELS)/smol/,int4-32 int4-64 genai-fp32 genai-int4 genai-int4-64 gguf optimum)
 BENCH_PYTHON = .venv-bench/bin/python
 
 .venv-bench/ready: pyproject.toml export/pyproject.toml export/constraints.txt tests/benchmarks/peers.txt
@@ -97,6 +97,12 @@ $(MODELS)/%/gguf: $(MODELS)/%/checkpoint tests/benchmarks/gguf_file.py
 $(MODELS)/%/optimum: $(MODELS)/%/checkpoint | .venv-optimum/ready
 	rm -rf $@ $@.part
 	.venv-optimum/bin/optimum-cli export onnx --model $< --task text-generation-with-past $@.part 2> $@.log
+	mv $@.part $@
+
+$(MODELS)/smol/genai-int4-%: $(MODELS)/smol/checkpoint
+	rm -rf $@ $@.part
+	$(BENCH_PYTHON) -m onnxruntime_genai.models.builder -i $< -o $@.part -p int4 -e cpu -c $(MODELS)/cache \
+	  --extra_options int4_block_size=$* > $@.log 2>&1
 	mv $@.part $@
 
 $(MODELS)/smol/genai-%: $(MODELS)/smol/checkpoint

@@ -32,6 +32,7 @@ def cases(tokens: int) -> dict[str, Case]:
     made = [
         peers.stream_fp32(tokens),
         peers.stream_int4(tokens),
+        peers.graphs(tokens),
         peers.batch(tokens),
         own.overhead(tokens),
         own.copying(tokens),

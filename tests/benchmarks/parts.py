@@ -11,7 +11,8 @@ from checkpoint import SHAPES
 from engines import Answer
 
 OWN, BUILT = "smol/bundle", "smol/genai-fp32"
-OWN4, OWN4_64, BUILT4 = "smol/int4-32", "smol/int4-64", "smol/genai-int4"
+OWN4, OWN4_64 = "smol/int4-32", "smol/int4-64"
+BUILT4, BUILT4_64 = "smol/genai-int4", "smol/genai-int4-64"
 F32, Q4_0 = "smol/gguf/f32.gguf", "smol/gguf/q4_0.gguf"
 ROWS = 16
 BYTES = 256  # ids below are single bytes, which need not be text

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from case import Case, Figure, Taken, Turn
 from checkpoint import SHAPES
+from engines import MODELS
 from parts import (
     BUILT,
     BUILT4,
+    BUILT4_64,
     F32,
     OWN,
     OWN4,
@@ -87,6 +89,35 @@ def stream_int4(tokens: int) -> Case:
             ratio("decodekit, blocks of 64", "llama.cpp, Q4_0"),
             same_ids("decodekit", "bare loop", min(tokens, 16)),
         ],
+    )
+
+
+def graphs(tokens: int) -> Case:
+    prompt = random_ids(128)
+    pairs = {"float32": (OWN, BUILT), "4 bits, blocks of 32": (OWN4, BUILT4)}
+    pairs |= {"4 bits, blocks of 64": (OWN4_64, BUILT4_64)}
+
+    def sizes(own: str, built: str) -> float:
+        names = ("model.onnx", "model.onnx.data")
+        size = {folder: sum((MODELS / folder / n).stat().st_size for n in names) for folder in (own, built)}
+        return size[own] / size[built]
+
+    turns, figures = {}, []
+    for name, (own, built) in pairs.items():
+        turns[f"{name}, own"] = stream("bare", own, prompt, tokens)
+        turns[f"{name}, builder's"] = stream("bare", built, prompt, tokens)
+        figures.append(ratio(f"{name}, own", f"{name}, builder's", at_least=0.97))
+        figures.append(
+            Figure(f"bytes of graph and weights, {name}", lambda _, p=(own, built): sizes(*p), at_most=1.0)
+        )
+    return Case(
+        "graphs",
+        "The same loop over two graphs",
+        "The bare loop over what `decodekit export` writes and over what onnxruntime-genai's model builder "
+        "writes of the same weights, one greedy stream behind 128 random ids.",
+        "tokens/s",
+        turns,
+        figures,
     )
 
 
