@@ -49,7 +49,7 @@ class Export(Command):
         parser.add_argument(
             "--asymmetric",
             action="store_true",
-            help="give each block a zero point too: a little larger, and finer",
+            help="give each block a zero point too: larger, and finer where blocks lean to one side",
         )
         parser.add_argument(
             "--keep",

@@ -85,7 +85,7 @@ def lines(tmp_path_factory) -> Path:
 
 
 def test_the_perplexity_of_the_lines_is_that_of_pytorch(bundle, lines):
-    """Measured: 34.94, and a difference of 1.4e-6."""
+    """Measured: 34.9378, and a difference of 2e-8."""
     source = open_checkpoint(STORIES)
     text = Text.of(source.tokenizer.encode(lines.read_text(encoding="utf-8")), "lines", bundle.context_length)
     shape = CacheShape(bundle.cache.layers, bundle.cache.kv_heads, bundle.cache.head_dim)
@@ -97,7 +97,7 @@ def test_the_perplexity_of_the_lines_is_that_of_pytorch(bundle, lines):
 
 
 def test_in_float16_nearly_nothing_is_lost(lines, tmp_path):
-    """Measured: divergence 8e-6 nats a token, the same best token at 99.9%."""
+    """Measured: perplexity 5e-4 off, divergence 1e-5 nats a token, the same best token at 99.75%."""
     quality = export_bundle(
         STORIES, tmp_path / "halves", precision=Precision("float16"), text=lines, prompts=4
     ).manifest["quality"]
