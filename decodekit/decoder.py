@@ -118,7 +118,7 @@ class Decoder:
         prepared, one = self._prepare(prompt, chain, n, options)
         prepared = self._with_prompt_logprobs(prepared)
         # Closed, since an error keeps frames alive, and with them requests.
-        with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
+        with closing(gather(self.engine, self.request, prepared, n or 1)) as started:
             completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
 
@@ -136,7 +136,7 @@ class Decoder:
         prepared, one = await asyncio.to_thread(self._prepare, prompt, chain, n, options)
         if prepared[0].settings.prompt_logprobs is not None:
             prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
-        with closing(gather(self.engine, self._request, prepared, n or 1)) as started:
+        with closing(gather(self.engine, self.request, prepared, n or 1)) as started:
             completions = [pieces.complete(await asyncio.wrap_future(future)) for future, pieces in started]
         return completions[0] if one else completions
 
@@ -200,7 +200,7 @@ class Decoder:
 
     def session(self, prompt: Prompt, chain: Written = None, **options: Any) -> Session:
         """The same, step by step, in a loop of your own; options as for `stream`, without speculation."""
-        prepared = self._preparer.prepare(prompt, chain, self._streamed(options))
+        prepared = self.prepare(prompt, chain, **options)
         return Session(prepared, self.engine, self)
 
     def score(
@@ -234,7 +234,7 @@ class Decoder:
         """
         from decodekit.trace import trace  # for who asks; a decoder is there sooner without
 
-        prepared = self._preparer.prepare(prompt, chain, self._streamed(options))
+        prepared = self.prepare(prompt, chain, **options)
         return trace(prepared, prompt, self.engine, self, top=top)
 
     def again(self, record: Record) -> Prepared:
@@ -252,6 +252,24 @@ class Decoder:
     def processors(self, chain: Written) -> tuple[LogitsProcessor, ...]:
         """The strategies a chain names, in order, bound to this model's tokens."""
         return tuple(link.strategy for link in self._preparer.chain(chain))
+
+    def prepare(self, prompt: Prompt, chain: Written = None, **options: Any) -> Prepared:
+        """A checked request, not begun; options as for `stream`. What takes time is done here."""
+        return self._preparer.prepare(prompt, chain, self._streamed(options))
+
+    def request(
+        self, prepared: Prepared, sample: int, emit: Emit, leader: Request | None = None
+    ) -> tuple[Request, Pieces]:
+        """A request for one sample, to hand to `engine.submit`, and what makes text of its events.
+
+        leader  another request with the same prompt, whose reading is shared
+        """
+        if self.engine.deterministic and prepared.settings.speculate != "off":
+            raise ParameterError(
+                "speculate must be 'off' for a deterministic decoder: "
+                "checking guesses takes kernels of another shape"
+            )
+        return prepared.request(sample, emit, costs=self.engine.costs, draft=self._draft, leader=leader)
 
     def _prepare(
         self, prompt: Any, chain: Written, n: int | None, options: dict[str, Any]
@@ -278,9 +296,8 @@ class Decoder:
     def _start(
         self, prompt: Prompt, chain: Written, options: dict[str, Any], emit: Emit
     ) -> tuple[Request, Pieces]:
-        settings = self._streamed(options)
-        prepared = self._preparer.prepare(prompt, chain, settings)
-        request, pieces = self._request(prepared, settings.sample, emit)
+        prepared = self.prepare(prompt, chain, **options)
+        request, pieces = self.request(prepared, prepared.settings.sample, emit)
         self.engine.submit(request)
         return request, pieces
 
@@ -289,16 +306,6 @@ class Decoder:
         if settings.prompt_logprobs is not None:
             raise ParameterError("prompt_logprobs is for generate; beside a stream, use score(prompt ids)")
         return settings
-
-    def _request(
-        self, prepared: Prepared, sample: int, emit: Emit, leader: Request | None = None
-    ) -> tuple[Request, Pieces]:
-        if self.engine.deterministic and prepared.settings.speculate != "off":
-            raise ParameterError(
-                "speculate must be 'off' for a deterministic decoder: "
-                "checking guesses takes kernels of another shape"
-            )
-        return prepared.request(sample, emit, costs=self.engine.costs, draft=self._draft, leader=leader)
 
 
 def _is_many(prompt: Any) -> bool:

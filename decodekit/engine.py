@@ -104,6 +104,11 @@ class Engine:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
+    @property
+    def failure(self) -> EngineError | None:
+        """Why it takes no requests any more; None: it does."""
+        return self._closing
+
     def submit(self, *requests: Request) -> None:
         """Decode these; all are taken in, or none and an error is raised."""
         self._check_process()

@@ -111,7 +111,30 @@ def trace(prepared: Prepared, prompt: Prompt, engine: Engine, owner: object, *, 
         steps.append(look(*watched.seen.pop(), token, top))
         if token.takes_back:
             del steps[-token.takes_back :]
-    return _trace(prepared, prompt, tuple(steps), top)
+    return assemble(prepared, prompt, tuple(steps), top)
+
+
+def assemble(prepared: Prepared, prompt: Prompt, steps: tuple[StepTrace, ...], top: int) -> Trace:
+    """The trace of an answer whose steps were looked at, the last of them with its verdict."""
+    preparer, stop = prepared.preparer, steps[-1].stop
+    assert stop is not None
+    mentioned = {*prepared.ids, *(id for step in steps for id in step.mentioned())}
+    return Trace(
+        **preparer.origin,
+        vocabulary=preparer.vocabulary,
+        top=top,
+        chain=(*_before(prepared), *map(Entry.of, prepared.links)),
+        criteria=tuple(map(Entry.of, prepared.criteria)),
+        seed=prepared.seed,
+        sample=prepared.settings.sample,
+        prompt=prepared.ids,
+        text=_text(prepared, steps, stop),
+        finish_reason=stop.reason,
+        stopped_by=stop.by,
+        tokens={id: _spell(preparer.tokenizer, id) for id in sorted(mentioned)},
+        recipe=recipe(prepared, prompt),
+        steps=steps,
+    )
 
 
 @dataclass(frozen=True)
@@ -134,28 +157,6 @@ def saving_to(path: str | Path) -> Path:
     if not path.parent.is_dir():
         raise ParameterError(f"{path}: no folder {path.parent}; make it first")
     return path
-
-
-def _trace(prepared: Prepared, prompt: Prompt, steps: tuple[StepTrace, ...], top: int) -> Trace:
-    preparer, stop = prepared.preparer, steps[-1].stop
-    assert stop is not None
-    mentioned = {*prepared.ids, *(id for step in steps for id in step.mentioned())}
-    return Trace(
-        **preparer.origin,
-        vocabulary=preparer.vocabulary,
-        top=top,
-        chain=(*_before(prepared), *map(Entry.of, prepared.links)),
-        criteria=tuple(map(Entry.of, prepared.criteria)),
-        seed=prepared.seed,
-        sample=prepared.settings.sample,
-        prompt=prepared.ids,
-        text=_text(prepared, steps, stop),
-        finish_reason=stop.reason,
-        stopped_by=stop.by,
-        tokens={id: _spell(preparer.tokenizer, id) for id in sorted(mentioned)},
-        recipe=recipe(prepared, prompt),
-        steps=steps,
-    )
 
 
 def _before(prepared: Prepared) -> Iterator[Entry]:
