@@ -1,0 +1,196 @@
+"""POST /v1/messages: the API of Anthropic, for text and tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from decodekit.completion import Completion
+from decodekit_server.answers import Choice, Update
+from decodekit_server.api.writing import Event
+from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
+from decodekit_server.errors import ApiError
+from decodekit_server.kitchen import Job
+from decodekit_server.params import MessagesParams
+from decodekit_server.params.fields import Extras
+from decodekit_server.params.messages import InputTool, NamedToolChoice, ResultBlock, Turn, UseBlock
+from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
+
+
+def ask(params: MessagesParams) -> Ask:
+    choice = params.tool_choice
+    tools = [] if choice is not None and choice.type == "none" else params.tools or []
+    constraint = None
+    if choice is not None and choice.type in ("any", "tool"):
+        named = [t for t in tools if not isinstance(choice, NamedToolChoice) or t.name == choice.name]
+        if not named:
+            raise ApiError(400, "E_PARAMETER", "tool_choice: there is no such tool", "tool_choice")
+        constraint = Constraint("tool_call", {"tools": _plain(named)}, "tool_choice", calls=True)
+    return Ask(
+        model=params.model,
+        prompts=[Dialogue([*_messages(params)], () if constraint else _plain(tools))],
+        stream=bool(params.stream),
+        max_tokens=params.max_tokens,
+        sampling=Sampling(temperature=params.temperature, top_p=params.top_p, top_k=params.top_k),
+        constraint=constraint,
+        stop=params.stop_sequences or (),
+        parsed=bool(tools),
+        extras=params.decodekit or Extras(),
+    )
+
+
+def _plain(tools: Sequence[InputTool]) -> Sequence[Mapping[str, Any]]:
+    """Tools as chat templates know them."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "parameters": tool.input_schema}
+            | ({"description": tool.description} if tool.description else {}),
+        }
+        for tool in tools
+    ]
+
+
+def _messages(params: MessagesParams) -> Iterator[Message]:
+    if params.system:
+        system = params.system
+        text = system if isinstance(system, str) else "".join(part.text for part in system)
+        yield {"role": "system", "content": text}
+    for turn in params.messages:
+        yield from (
+            [{"role": turn.role, "content": turn.content}] if isinstance(turn.content, str) else _turn(turn)
+        )
+
+
+def _turn(turn: Turn) -> Iterator[Message]:
+    """Results of tools are messages of their own, before what else a turn says."""
+    texts, calls = [], []
+    for block in turn.content:
+        assert not isinstance(block, str)
+        if isinstance(block, ResultBlock):
+            content = block.content or ""
+            text = content if isinstance(content, str) else "".join(part.text for part in content)
+            yield {"role": "tool", "content": text, "tool_call_id": block.tool_use_id}
+        elif isinstance(block, UseBlock):
+            function = {"name": block.name, "arguments": block.input}
+            calls.append({"id": block.id, "type": "function", "function": function})
+        else:
+            texts.append(block.text)
+    if texts or calls:
+        message: dict[str, Any] = {"role": turn.role, "content": "".join(texts)}
+        yield message | ({"tool_calls": calls} if calls else {})
+
+
+class MessageWriter:
+    def __init__(self, params: MessagesParams, job: Job) -> None:
+        self._params, self._job = params, job
+        self._open = ""  # kind of the block that is being written
+        self._blocks, self._called = 0, False
+        self._completion: Completion | None = None
+        ask = job.ask
+        self._parser: MarkedCalls | ForcedCall | None = None
+        if ask.parsed:
+            self._parser = ForcedCall() if ask.constraint and ask.constraint.calls else MarkedCalls()
+
+    def begin(self) -> list[Event]:
+        return [_event("message_start", message=self._message([], None, 0))]
+
+    def update(self, update: Update) -> list[Event]:
+        self._completion = update.completion
+        events: list[Event] = []
+        for part in self._parts(update.text, over=update.completion is not None):
+            if isinstance(part, ToolCall):
+                events += [*self._close(), *self._call(part)]
+                continue
+            if not self._open:
+                self._open = "text"
+                events.append(self._start({"type": "text", "text": ""}))
+            delta = {"type": "text_delta", "text": part}
+            events.append(_event("content_block_delta", index=self._blocks, delta=delta))
+        return events
+
+    def end(self, extras: dict[str, Any]) -> list[Event]:
+        done = self._completion
+        assert done is not None
+        delta = self._ended(done, self._called)
+        usage = {"input_tokens": self._job.prompt_tokens, "output_tokens": done.usage.completion_tokens}
+        return [
+            *self._close(),
+            _event("message_delta", delta=delta, usage=usage),
+            _event("message_stop", decodekit=extras),
+        ]
+
+    def whole(self, choices: Sequence[Choice], extras: dict[str, Any]) -> dict[str, Any]:
+        (choice,) = choices
+        done = choice.completion
+        assert done is not None
+        content: list[dict[str, Any]] = []
+        for part in self._parts(choice.text, over=True):
+            if isinstance(part, ToolCall):
+                content.append({**_use(part), "input": json.loads(part.arguments)})
+            elif content and content[-1]["type"] == "text":
+                content[-1]["text"] += part
+            elif part.strip() or not self._job.ask.parsed:
+                content.append({"type": "text", "text": part})
+        called = any(block["type"] == "tool_use" for block in content)
+        message = self._message(content, self._ended(done, called), done.usage.completion_tokens)
+        return message | {"decodekit": extras}
+
+    def _message(
+        self, content: list[Any], ended: dict[str, Any] | None, output_tokens: int
+    ) -> dict[str, Any]:
+        return {
+            "id": f"msg_{self._job.id}",
+            "type": "message",
+            "role": "assistant",
+            "model": self._job.served.name,
+            "content": content,
+            **(ended or {"stop_reason": None, "stop_sequence": None}),
+            "usage": {"input_tokens": self._job.prompt_tokens, "output_tokens": output_tokens},
+        }
+
+    def _parts(self, text: str, *, over: bool) -> list[str | ToolCall]:
+        if self._parser is None:
+            return [text] if text else []
+        return [*self._parser.push(text), *(self._parser.end() if over else ())]
+
+    def _ended(self, completion: Completion, called: bool) -> dict[str, Any]:
+        stops = {repr(text): text for text in self._params.stop_sequences or ()}
+        sequence = stops.get(completion.stopped_by)
+        if called:
+            reason = "tool_use"
+        elif completion.finish_reason in ("length", "time"):
+            reason = "max_tokens"
+        else:
+            reason = "end_turn" if sequence is None else "stop_sequence"
+        return {"stop_reason": reason, "stop_sequence": sequence}
+
+    def _start(self, block: dict[str, Any]) -> Event:
+        return _event("content_block_start", index=self._blocks, content_block=block)
+
+    def _close(self) -> list[Event]:
+        if not self._open:
+            return []
+        self._open, self._blocks = "", self._blocks + 1
+        return [_event("content_block_stop", index=self._blocks - 1)]
+
+    def _call(self, call: ToolCall) -> list[Event]:
+        self._called, self._open = True, "tool_use"
+        delta = {"type": "input_json_delta", "partial_json": call.arguments}
+        return [
+            self._start({**_use(call), "input": {}}),
+            _event("content_block_delta", index=self._blocks, delta=delta),
+            *self._close(),
+        ]
+
+
+def _use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name}
+
+
+def _event(name: str, **data: Any) -> Event:
+    return name, {"type": name, **data}
+
+
+writer = MessageWriter

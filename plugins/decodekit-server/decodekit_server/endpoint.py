@@ -1,0 +1,130 @@
+"""
+An endpoint: from the bytes of a request to those of its answer.
+
+    read the body -> JSON -> parameters -> handle -> one object, or events as they come
+
+Whoever leaves before the end is noticed at once, and the work for them is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from decodekit_server.api.writing import Event, compact
+from decodekit_server.errors import told
+from decodekit_server.json_body import parse
+from decodekit_server.params import Params
+
+Answer = Mapping[str, Any] | AsyncIterator[Event]
+Handle = Callable[[Any, str], Awaitable[Answer]]  # (parameters, tenant)
+JSON = b"application/json"
+
+
+class Endpoint:
+    """One route that takes JSON, as an ASGI application.
+
+    anthropic  errors have the shape of that API
+    """
+
+    def __init__(
+        self, params: type[Params], handle: Handle, *, anthropic: bool = False, on_gone: Callable[[], None]
+    ) -> None:
+        self.params, self.anthropic = params, anthropic
+        self._handle, self._on_gone = handle, on_gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            params = self.params.model_validate(parse(await read(receive), content_type(scope)))
+        except Gone:
+            return self._on_gone()
+        except Exception as exc:
+            return await self._fail(send, exc)
+        work = asyncio.create_task(self._work(params, scope, send))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not work.done():
+                self._on_gone()
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    async def _work(self, params: Params, scope: Scope, send: Send) -> None:
+        try:
+            answer = await self._handle(params, scope.get("tenant", ""))
+            if isinstance(answer, Mapping):
+                return await send_json(send, 200, answer)
+            events = answer
+            first = await anext(aiter(events))  # what fails before it has a status of its own
+        except Exception as exc:
+            return await self._fail(send, exc)
+        await self._stream(send, first, events)
+
+    async def _stream(self, send: Send, first: Event, events: AsyncIterator[Event]) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": _sse(*first), "more_body": True})
+        try:
+            async for event in events:
+                await send({"type": "http.response.body", "body": _sse(*event), "more_body": True})
+        except Exception as exc:
+            error = told(exc)
+            data = error.to_anthropic() if self.anthropic else error.to_openai()
+            body = _sse("error" if self.anthropic else "", data)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            if hasattr(events, "aclose"):
+                await events.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _fail(self, send: Send, exc: Exception) -> None:
+        error = told(exc)
+        data = error.to_anthropic() if self.anthropic else error.to_openai()
+        await send_json(send, error.status, data, error.headers)
+
+
+class Gone(Exception):
+    """The client left before its request was here."""
+
+
+async def read(receive: Receive) -> bytes:
+    """The whole body; `guard` bounds it."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def content_type(scope: Scope) -> str:
+    found = [value for name, value in scope["headers"] if name == b"content-type"]
+    return found[0].decode("latin-1") if found else ""
+
+
+async def send_json(
+    send: Send, status: int, data: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> None:
+    body = compact(data).encode()
+    own = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+    more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": own + more})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sse(name: str, data: Any) -> bytes:
+    """One server-sent event, https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    line = data if isinstance(data, str) else compact(data)
+    return (f"event: {name}\ndata: {line}\n\n" if name else f"data: {line}\n\n").encode()

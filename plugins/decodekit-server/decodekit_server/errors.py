@@ -1,0 +1,131 @@
+"""
+Errors of the API: every exception becomes one status, one stable code and one line.
+
+Two shapes leave the server: that of OpenAI, {"error": {message, type, param, code}}, and for
+`/v1/messages` that of Anthropic, {"type": "error", "error": {type, message}}.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from decodekit.errors import (
+    DecodekitError,
+    EngineClosedError,
+    EngineStalledError,
+    ParameterError,
+    PluginError,
+    PromptError,
+    QueueFullError,
+    TemplateError,
+    TokenizerError,
+    UnknownNameError,
+)
+
+log = logging.getLogger("decodekit_server")
+
+RETRY = "1"  # seconds after which a full queue is worth another try
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_THEIRS = (ParameterError, PromptError, TemplateError, TokenizerError, UnknownNameError, PluginError)
+
+
+class ApiError(DecodekitError):
+    """What a client is told instead of an answer.
+
+    param  the field it is about, where there is one
+    """
+
+    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        self.status, self.code, self.param = status, code, param
+
+    @property
+    def kind(self) -> str:
+        """The word both APIs have for it, roughly."""
+        return _KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.status == 401:
+            return {"www-authenticate": 'Basic realm="decodekit", charset="UTF-8"'}
+        if self.status in (408, 413):
+            return {"connection": "close"}  # what is left of the body is not read
+        return {"retry-after": RETRY} if self.status in (429, 503) else {}
+
+    def to_openai(self) -> dict[str, Any]:
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+
+    def to_anthropic(self) -> dict[str, Any]:
+        kind = "api_error" if self.status >= 500 else self.kind
+        return {"type": "error", "error": {"type": kind, "message": str(self), "code": self.code}}
+
+
+def api_error(error: BaseException) -> ApiError:
+    """What a client is told of any exception. Faults of ours say no more than their code."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ValidationError):
+        return invalid(error)
+    if isinstance(error, QueueFullError):
+        return ApiError(429, error.code, str(error))
+    if isinstance(error, EngineClosedError | EngineStalledError):
+        return ApiError(503, error.code, str(error))
+    if isinstance(error, _THEIRS):
+        return ApiError(400, error.code, str(error))
+    if isinstance(error, DecodekitError):
+        return ApiError(500, error.code, str(error))
+    return ApiError(500, "E_INTERNAL", "the server failed; its log says where")
+
+
+def told(error: BaseException) -> ApiError:
+    """The same, and where a fault of ours is, in the log: without its message, which may quote a prompt."""
+    answer = api_error(error)
+    if answer.code == "E_INTERNAL":
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s\n%s", type(error).__name__, where)
+    return answer
+
+
+def invalid(error: ValidationError) -> ApiError:
+    """The first thing wrong with a body, by the name of its field."""
+    first = max(error.errors(include_url=False), key=lambda e: e["type"] == "extra_forbidden")
+    param = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
+    if first["type"] == "extra_forbidden":
+        return ApiError(400, "E_UNKNOWN_FIELD", f"{param}: no such field here{_near(error, first)}", param)
+    what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] == "none_required":
+        what = "is not supported here; leave it out"
+    got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
+    return ApiError(400, "E_PARAMETER", f"{param or 'body'}: {what}{got}", param or None)
+
+
+def not_one_of(name: str, known: Iterable[str]) -> str:
+    """A way out for a name that is not there."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
+
+
+def _is_branch(part: object) -> bool:
+    """Whether this part of a location names an alternative of a union, not a field."""
+    return isinstance(part, str) and (part.endswith("]") or part in {"str", "int", "list", "bool", "float"})
+
+
+def _near(error: ValidationError, first: Mapping[str, Any]) -> str:
+    from decodekit_server.params import PARAMS
+
+    model = PARAMS.get(error.title)
+    if model is None or len(first["loc"]) != 1:
+        return ""
+    near = difflib.get_close_matches(str(first["loc"][0]), model.model_fields, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,79 @@
+"""The models of a server, by the names that requests use. A name is looked up, never a path."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from decodekit.decoder import Decoder
+from decodekit_server.errors import ApiError, not_one_of
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A decoder under a name.
+
+    fingerprint  names the bundle's content and the software: the same one, the same tokens
+    """
+
+    name: str
+    decoder: Decoder
+    fingerprint: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def of(cls, name: str, decoder: Decoder) -> Served:
+        hashed = decoder.bundle.sha256
+        return cls(name, decoder, f"{hashed[:16]}-decodekit-{metadata.version('decodekit')}")
+
+    def failure(self, stall: float) -> str:
+        """Why it cannot answer; "" where it can.
+
+        stall  seconds after which a step counts as stuck
+        """
+        engine = self.decoder.engine
+        if engine.failure is not None:
+            return str(engine.failure)
+        return f"no step for {engine.age:.1f} s" if engine.age > stall else ""
+
+    def health(self) -> dict[str, Any]:
+        """Of its engine, for people and probes."""
+        engine = self.decoder.engine
+        return {
+            "running": engine.running,
+            "waiting": engine.waiting,
+            "steps": engine.meter.steps,
+            "step_seconds": round(engine.age, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Of a server."""
+
+    by_name: Mapping[str, Served]
+
+    def find(self, name: str) -> Served:
+        if name in self.by_name:
+            return self.by_name[name]
+        hint = not_one_of(name[:128], self.by_name)
+        raise ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {hint}", "model")
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self.by_name.values())
+
+    def end(self) -> None:
+        """End all that runs; its clients are told."""
+        for served in self:
+            served.decoder.close()
+
+    def failures(self, stall: float) -> dict[str, str]:
+        """Of the models that cannot answer: why."""
+        found = {served.name: served.failure(stall) for served in self}
+        return {name: why for name, why in found.items() if why}

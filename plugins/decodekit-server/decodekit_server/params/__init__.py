@@ -1,0 +1,38 @@
+"""
+Parameters: what each API takes, field by field, with bounds. The published schema is made of these.
+
+A field that an API has and this server does not support is there with the values that ask for
+nothing; another value is refused by its name, as is a field that the API does not have.
+"""
+
+from decodekit_server.params.chat import ChatParams
+from decodekit_server.params.completions import CompletionParams
+from decodekit_server.params.fields import Params
+from decodekit_server.params.messages import MessagesParams
+from decodekit_server.params.responses import ResponsesParams
+from decodekit_server.params.text import DetokenizeParams, ScoreParams, TokenizeParams
+
+PARAMS: dict[str, type[Params]] = {
+    model.__name__: model
+    for model in (
+        ChatParams,
+        CompletionParams,
+        DetokenizeParams,
+        MessagesParams,
+        ResponsesParams,
+        ScoreParams,
+        TokenizeParams,
+    )
+}
+
+__all__ = [
+    "PARAMS",
+    "ChatParams",
+    "CompletionParams",
+    "DetokenizeParams",
+    "MessagesParams",
+    "Params",
+    "ResponsesParams",
+    "ScoreParams",
+    "TokenizeParams",
+]

@@ -1,0 +1,75 @@
+"""The client of Anthropic against a real server."""
+
+import anthropic
+import pytest
+
+
+@pytest.fixture
+def client(server):
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_a_message_is_that_of_the_chat_api(client, server, ask):
+    answer = client.messages.create(
+        model="tagline", messages=ask, max_tokens=40, extra_body={"temperature": 0}
+    )
+    own = server.decoder("tagline").generate(ask, max_new_tokens=40)
+    assert answer.content[0].text == own.text and answer.stop_reason == "end_turn"
+    assert answer.usage.output_tokens == own.usage.completion_tokens
+
+
+def test_a_stream_adds_up(client, ask):
+    asked = {"model": "tagline", "messages": ask, "max_tokens": 40, "extra_body": {"temperature": 0}}
+    whole = client.messages.create(**asked)
+    with client.messages.stream(**asked) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert text == whole.content[0].text == final.content[0].text
+    assert final.usage.output_tokens == whole.usage.output_tokens
+    assert final.stop_reason == "end_turn"
+
+
+def test_stop_sequences_and_lengths_are_told(client, ask):
+    text = (
+        client.messages.create(model="tagline", messages=ask, max_tokens=40, extra_body={"temperature": 0})
+        .content[0]
+        .text
+    )
+    asked = {"model": "tagline", "messages": ask, "extra_body": {"temperature": 0}}
+    stopped = client.messages.create(**asked, max_tokens=40, stop_sequences=[text[4:8]])
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", text[4:8])
+    assert client.messages.create(**asked, max_tokens=2).stop_reason == "max_tokens"
+
+
+def test_tools_are_used(client, ask):
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    asked = {
+        "model": "caller",
+        "messages": ask,
+        "max_tokens": 60,
+        "extra_body": {"temperature": 0},
+        "tools": tools,
+    }
+    whole = client.messages.create(**asked)
+    text, use = whole.content
+    assert (text.text, use.name, use.input) == ("Let me look.", "weather", {"city": "Kyiv"})
+    assert whole.stop_reason == "tool_use"
+    with client.messages.stream(**asked) as stream:
+        final = stream.get_final_message()
+    assert [block.type for block in final.content] == ["text", "tool_use"]
+    assert final.content[1].input == {"city": "Kyiv"} and final.stop_reason == "tool_use"
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
+    answered = [*ask, {"role": "assistant", "content": whole.content}, {"role": "user", "content": [result]}]
+    again = client.messages.create(**{**asked, "messages": answered})
+    assert again.usage.input_tokens > whole.usage.input_tokens
+
+
+def test_errors_have_its_shape(client, ask):
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        client.messages.create(model="nothing", messages=ask, max_tokens=4)
+    assert caught.value.body["error"]["type"] == "not_found_error"
+    with pytest.raises(anthropic.BadRequestError, match="thinking: is not supported here"):
+        client.messages.create(
+            model="tagline", messages=ask, max_tokens=4, extra_body={"thinking": {"type": "adaptive"}}
+        )
