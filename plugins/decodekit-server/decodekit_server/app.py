@@ -39,6 +39,7 @@ from decodekit_server.params import (
 from decodekit_server.texts import Texts
 
 STATIC = Path(__file__).parent / "static"
+ONE_MODEL = "/v1/models/{model}"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 Get = Callable[[Request], Awaitable[Response]]
@@ -99,7 +100,7 @@ def create_app(
         keys=keys or Keys(),
         limits=limits,
         metrics=desk.metrics,
-        route=lambda path: path if path in known else "",
+        route=lambda path: path if path in known else ONE_MODEL if path.startswith("/v1/models/") else "",
     )
     return App(guard, desk, tuple(routes))
 
@@ -154,7 +155,7 @@ def _gets(desk: Desk) -> list[tuple[str, Get, str]]:
 
     return [
         ("/v1/models", models, "the models of this server"),
-        ("/v1/models/{model}", model, "one of them"),
+        (ONE_MODEL, model, "one of them"),
         ("/v1/strategies", strategies, "strategies and criteria, with the schemas of their options"),
         ("/health", health, "whether every engine makes progress"),
         ("/ready", ready, "whether it can take work"),

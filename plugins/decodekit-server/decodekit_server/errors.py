@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -37,6 +38,8 @@ _KINDS = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_BRANCH = re.compile(r"\[|^constrained-|^[A-Z]")
+_TYPES = {"str", "int", "float", "bool", "none"}
 _THEIRS = (ParameterError, PromptError, TemplateError, TokenizerError, UnknownNameError, PluginError)
 
 
@@ -99,8 +102,9 @@ def told(error: BaseException) -> ApiError:
 
 def invalid(error: ValidationError) -> ApiError:
     """The first thing wrong with a body, by the name of its field."""
-    first = max(error.errors(include_url=False), key=lambda e: e["type"] == "extra_forbidden")
-    param = ".".join(str(part) for part in first["loc"] if not _is_branch(part))
+    first = max(error.errors(include_url=False), key=_telling)
+    *outer, last = first["loc"] or ("",)
+    param = ".".join([*(str(part) for part in outer if not _is_branch(part)), *_field(last, first["type"])])
     if first["type"] == "extra_forbidden":
         return ApiError(400, "E_UNKNOWN_FIELD", f"{param}: no such field here{_near(error, first)}", param)
     what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -116,9 +120,20 @@ def not_one_of(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
 
 
-def _is_branch(part: object) -> bool:
-    """Whether this part of a location names an alternative of a union, not a field."""
-    return isinstance(part, str) and (part.endswith("]") or part in {"str", "int", "list", "bool", "float"})
+def _telling(error: Mapping[str, Any]) -> tuple[bool, bool, int]:
+    """Of the errors that the alternatives of a field give, the one about the alternative that was meant."""
+    kind = error["type"]
+    return kind == "extra_forbidden", not kind.endswith("_type"), len(error["loc"])
+
+
+def _field(part: int | str, kind: str) -> list[str]:
+    """The end of a location, if it is a field: an unknown one may have any name."""
+    return [str(part)] if kind == "extra_forbidden" or (part != "" and not _is_branch(part)) else []
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether this part of a location names an alternative of a union, as pydantic spells them."""
+    return isinstance(part, str) and (_BRANCH.search(part) is not None or part in _TYPES)
 
 
 def _near(error: ValidationError, first: Mapping[str, Any]) -> str:

@@ -57,7 +57,12 @@ class Server(uvicorn.Server):
         self._desk.draining = True
         loop = asyncio.get_running_loop()
         wait = 0.0 if self.failed else self._limits.drain_seconds
-        timer = loop.call_later(wait, lambda: loop.run_in_executor(None, self._desk.models.end))
+
+        def end() -> None:
+            if self.server_state.tasks:
+                loop.run_in_executor(None, self._desk.models.end)
+
+        timer = loop.call_later(wait, end)
         await super().shutdown(sockets)
         timer.cancel()
         self._desk.kitchen.close()

@@ -126,7 +126,6 @@ def serving(decoders, *, keys=(), limits=None, host="127.0.0.1", names=()):
     finally:
         server.should_exit = True
         thread.join(10)
-        models.end()
         assert not thread.is_alive()
 
 

@@ -1,0 +1,262 @@
+"""Clients that leave, readers that do not read, engines that fail, a server that is told to end."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from decodekit_server.limits import Limits
+
+DISCONNECTS = int(os.environ.get("DECODEKIT_DISCONNECTS", "20"))
+STEP = 0.01  # seconds that a step of the slow model takes
+
+
+def body(**fields):
+    return {"model": "slow", "messages": [{"role": "user", "content": "Count."}], "temperature": 0} | fields
+
+
+def send(port, **fields):
+    """A connection on which a request was sent."""
+    content = json.dumps(body(**fields)).encode()
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(content)}\r\n\r\n".encode()
+        + content
+    )
+    return connection
+
+
+def await_free(engine, seconds=1.0):
+    """How many steps pass until nobody is in the engine."""
+    before, deadline = engine.meter.steps, time.monotonic() + seconds
+    while engine.running or engine.waiting:
+        assert time.monotonic() < deadline, "a slot was not freed"
+        time.sleep(0.001)
+    return engine.meter.steps - before
+
+
+def test_who_leaves_frees_the_slot_within_a_step(server):
+    """In all phases: while it waits, while the prompt is read, before and between tokens."""
+    engine, rng = server.decoder("slow").engine, random.Random(1)
+    neighbour = send(server.port, stream=True, max_tokens=4000)  # keeps the engine at work
+    worst = 0
+    try:
+        time.sleep(0.2)
+        for i in range(DISCONNECTS):
+            content = "Count to twenty. " * rng.choice([1, 1, 20])
+            connection = send(
+                server.port,
+                stream=bool(i % 2),
+                n=rng.choice([1, 2]),
+                messages=[{"role": "user", "content": content}],
+            )
+            time.sleep(rng.random() * 12 * STEP)
+            connection.close()
+            began = engine.meter.steps
+            deadline = time.monotonic() + 2
+            while engine.running + engine.waiting > 1:
+                assert time.monotonic() < deadline, f"disconnect {i} left its slot taken"
+                time.sleep(0.0005)
+            worst = max(worst, engine.meter.steps - began)
+    finally:
+        neighbour.close()
+    await_free(engine)
+    # The event loop learns of it while a step runs, which may be the one after.
+    assert worst <= 2, f"{worst} steps passed"
+    print(f"{DISCONNECTS} disconnects, at most {worst} steps until the slot was free")
+
+
+def test_who_leaves_while_scoring_is_not_waited_for(server):
+    content = json.dumps({"model": "tagline", "text": "word " * 9000, "stride": 20}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(
+            b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(content)}\r\n\r\n".encode()
+            + content
+        )
+        time.sleep(0.1)
+    deadline = time.monotonic() + 5
+    while server.app.desk.metrics.open._value.get():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_reader_that_does_not_read_is_cut(serve, scripted):
+    limits = Limits(write_seconds=0.5, drain_seconds=0.1)
+    with (
+        serve({"slow": scripted("word " * 50)}, limits=limits) as running,
+        socket.socket() as connection,
+    ):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", running.port))
+        content = json.dumps(
+            body(stream=True, n=16, logprobs=True, top_logprobs=20, decodekit={"ignore_eos": True})
+        )
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(content)}\r\n\r\n{content}".encode()
+        )
+        engine, deadline = running.decoder("slow").engine, time.monotonic() + 20
+        while not engine.running:
+            time.sleep(0.01)
+        while engine.running:
+            assert time.monotonic() < deadline, "the answer is written to nobody"
+            time.sleep(0.05)
+        assert engine.meter.tokens < 16 * 4000
+
+
+def test_a_full_queue_is_a_429(serve, scripted):
+    limits = Limits(queue=2, drain_seconds=0.1)
+    decoder = scripted("one two three four five " * 50, seconds=STEP, max_rows=1, max_queue=2)
+    with serve({"slow": decoder}, limits=limits) as running, running.client() as http:
+        held = [send(running.port, max_tokens=100) for _ in range(3)]
+        time.sleep(0.3)
+        answer = http.post("/v1/chat/completions", json=body())
+        assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
+        assert answer.json()["error"]["code"] == "E_QUEUE_FULL"
+        assert http.get("/ready").json() == {"status": "full"}
+        for connection in held:
+            connection.close()
+
+
+def test_a_time_limit_keeps_the_text(http):
+    answer = http.post("/v1/chat/completions", json=body(decodekit={"max_time": 0.2})).json()
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "length" and choice["message"]["content"].startswith("one two")
+    assert answer["decodekit"]["choices"][0]["finish_reason"] == "time"
+
+
+class Killed(BaseException):
+    """What ends a thread."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_engine_is_told_to_everybody(serve, scripted, monkeypatch):
+    decoder = scripted("one two three four five " * 50, seconds=STEP)
+    with serve({"slow": decoder}) as running, running.client() as http:
+        assert http.get("/health").status_code == 200 and http.get("/ready").status_code == 200
+        with http.stream("POST", "/v1/chat/completions", json=body(stream=True)) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            began = time.monotonic()
+
+            def die():
+                raise Killed
+
+            monkeypatch.setattr(decoder.engine._batch, "turn", die)
+            monkeypatch.setattr(decoder.engine._batch, "fail", lambda error: die())
+            *_, last = [line for line in lines if line]
+        assert time.monotonic() - began < 5
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "E_ENGINE"
+        health = http.get("/health")
+        assert health.status_code == 503 and "slow" in health.json()["failed"]
+        assert http.get("/ready").status_code == 503
+        assert time.monotonic() - began < 5
+        assert http.post("/v1/chat/completions", json=body()).status_code in (500, 503)
+
+
+def test_a_failing_model_fails_requests_and_not_the_server(serve, scripted):
+    decoder = scripted("one two three four five " * 50, seconds=STEP)
+    with serve({"slow": decoder}) as running, running.client() as http:
+        decoder.model.fault = MemoryError("no room")
+        assert http.post("/v1/chat/completions", json=body()).json()["error"]["code"] == "E_ENGINE"
+        decoder.model.fault = None
+        assert http.post("/v1/chat/completions", json=body(max_tokens=2)).status_code == 200
+
+
+@pytest.fixture
+def process():
+    """Starts `decodekit serve`; its address once it listens."""
+    started = []
+
+    def start(*words, **environment):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "decodekit.cli", "serve", *words, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        started.append(run)
+        line = run.stdout.readline()
+        return run, line.split()[3].rstrip(",") if line else ""
+
+    yield start
+    for run in started:
+        run.kill()
+        run.communicate()
+
+
+def test_told_to_end_it_lets_answers_end(process):
+    run, url = process("tagline", "--limit", "drain_seconds=10")
+    ask = {
+        "model": "tagline",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "max_tokens": 200,
+    }
+    ask["decodekit"] = {"ignore_eos": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=ask, trust_env=False, timeout=20) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        run.send_signal(signal.SIGTERM)
+        text = list(lines)
+    assert text[-2] == "data: [DONE]"
+    assert run.wait(10) in (0, -signal.SIGTERM)
+
+
+def test_what_does_not_end_in_time_ends_with_an_error(serve, scripted):
+    with (
+        serve({"slow": scripted("one two " * 50, seconds=STEP)}, limits=Limits(drain_seconds=0.3)) as running,
+        running.client() as http,
+        http.stream(
+            "POST", "/v1/chat/completions", json=body(stream=True, decodekit={"ignore_eos": True})
+        ) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        running.server.should_exit = True
+        *_, last = [line for line in lines if line]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "E_CLOSED"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (["tagline", "--host", "0.0.0.0"], 2, "a key is needed"),
+        (["nothing"], 2, "no such folder"),
+        (["a=tagline", "a=tagline"], 2, "given twice"),
+        (["a/b=tagline"], 2, "cannot be a model's name"),
+        (["tagline", "--limit", "bytes=1"], 2, "no limit named 'bytes'"),
+        (["tagline", "--limit", "queue=-1"], 2, "queue must be in [0, inf)"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(capsys, words, status, why, monkeypatch):
+    from decodekit import cli
+
+    monkeypatch.delenv("DECODEKIT_API_KEY", raising=False)
+    assert cli.main(["serve", *words, "--port", "0"]) == status
+    assert why in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_refused(capsys, server):
+    from decodekit import cli
+
+    assert cli.main(["serve", "tagline", "--port", str(server.port)]) == 2
+    assert "choose another --host or --port" in capsys.readouterr().err
+
+
+def test_counts_are_told(http, ask):
+    http.post("/v1/chat/completions", json={"model": "tagline", "messages": ask})
+    text = http.get("/metrics").text
+    assert 'decodekit_requests_total{route="/v1/chat/completions",status="200"}' in text
+    assert 'decodekit_engine_steps_total{model="tagline"}' in text
+    labels = [line for line in text.splitlines() if "route=" in line]
+    assert all('route="/' in line or 'route="none"' in line for line in labels)
