@@ -3,18 +3,19 @@
 PYTHON ?= python3
 PIP_INSTALL = install -q --disable-pip-version-check -c export/constraints.txt
 PLUGINS = $(wildcard plugins/decodekit-*)
+TESTED = $(patsubst %-server,%-server[test],$(addprefix ./,$(PLUGINS)))
 SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/constraints.txt pyproject.toml)
 
 # Everything: runtime, training and export, plugins, tools. Editable.
 .venv/ready: pyproject.toml export/pyproject.toml export/constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e 'export[data]' $(addprefix -e ./,$(PLUGINS))
+	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e 'export[data]' $(addprefix -e ,$(TESTED))
 	touch $@
 
 # What an application has: the runtime and plugins as wheels, no torch.
 .venv-runtime/ready: $(SOURCES)
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/pip $(PIP_INSTALL) '.[cpu,test]' $(addprefix ./,$(PLUGINS))
+	.venv-runtime/bin/pip $(PIP_INSTALL) '.[cpu,test]' $(TESTED)
 	.venv-runtime/bin/pip $(PIP_INSTALL) --force-reinstall --no-deps . $(addprefix ./,$(PLUGINS))
 	touch $@
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError, best_match
 
 from decodekit.plugins import Registry
 from decodekit.processors import LogitsProcessor
@@ -91,7 +91,7 @@ def make(strategy: Strategy, registry: Registry, where: str) -> Any:
     """A strategy by its name and options, both as a client wrote them."""
     if strategy.name in registry.entries:
         factory, _ = registry.entries[strategy.name]
-        if error := best_match(_validator(factory).iter_errors(strategy.options)):
+        if error := _first(_validator(factory).iter_errors(strategy.options)):
             place = ".".join((where, *map(str, error.absolute_path)))
             raise ApiError(400, "E_PARAMETER", f"{place}: {strategy.name}: {error.message:.300}", place)
     try:
@@ -99,6 +99,13 @@ def make(strategy: Strategy, registry: Registry, where: str) -> Any:
     except Exception as exc:
         error = api_error(exc)
         raise ApiError(error.status, error.code, f"{where}: {error}", where) from exc
+
+
+def _first(errors: Iterable[ValidationError]) -> ValidationError | None:
+    """What to tell of them: first of all an option that there is not."""
+    found = list(errors)
+    unknown = [error for error in found if error.validator == "additionalProperties"]
+    return next(iter(unknown), None) or best_match(found)
 
 
 @lru_cache(maxsize=512)

@@ -112,7 +112,7 @@ def cook(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
         "ignore_eos": extras.ignore_eos,
         "max_time": min(extras.max_time or limits.answer_seconds, limits.answer_seconds),
         "criteria": criteria,
-        "seed": ask.seed,
+        "seed": seed(ask),
         "sample": extras.sample,
         "logprobs": ask.logprobs,
         "logprobs_at": extras.logprobs_at,
@@ -136,6 +136,13 @@ def encode(prompt: Prompt, decoder: Decoder) -> tuple[int, ...]:
         prefix, ids = decoder.tokenizer.prefix, decoder.tokenizer.encode(prompt.text)
         return decoder.encode([*(() if tuple(ids[: len(prefix)]) == prefix else prefix), *ids])
     return decoder.encode(prompt)
+
+
+def seed(ask: Ask) -> int | None:
+    """The one that the client gave, in either place."""
+    if None not in (ask.seed, ask.extras.seed):
+        raise ApiError(400, "E_PARAMETER", "seed: give it or decodekit.seed, not both", "seed")
+    return ask.extras.seed if ask.seed is None else ask.seed
 
 
 def _room(ask: Ask, decoder: Decoder, prompt: int, limits: Limits) -> int | None:

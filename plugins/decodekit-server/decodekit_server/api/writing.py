@@ -12,7 +12,7 @@ from decodekit.tokenizer import Tokenizer
 from decodekit_server import chains
 from decodekit_server.answers import Choice, Update
 from decodekit_server.ask import Ask
-from decodekit_server.kitchen import Job
+from decodekit_server.kitchen import Job, seed
 from decodekit_server.params import Params
 
 Event = tuple[str, Any]  # its name, "" for none, and its data; a str is data as it is
@@ -84,7 +84,7 @@ def echo(job: Job, params: Params) -> dict[str, Any]:
     found = {name: {"value": value, "from": source[name]} for name, value in values.items()}
     lengths = {"max_tokens", "max_completion_tokens", "max_output_tokens"} & asked
     found["max_tokens"] = {"value": prepared.room, "from": "request" if lengths else "server"}
-    found["seed"] = {"value": job.seed, "from": "request" if job.ask.seed is not None else "server"}
+    found["seed"] = {"value": job.seed, "from": "server" if seed(job.ask) is None else "request"}
     found["stop"] = {"value": list(job.ask.stop), "from": "request" if job.ask.stop else "default"}
     return {
         "values": found,

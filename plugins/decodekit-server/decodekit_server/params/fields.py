@@ -68,6 +68,7 @@ class Extras(Params):
     stopping     further stopping criteria
     logprobs_at  "raw", "final", or a strategy of the chain
     max_time     seconds of an answer, its wait included
+    seed         for APIs that have no field for it
     sample       which answer of the seed is the first
     trace        give what every strategy did at each step
     echo_params  give the values that held, and where they came from
@@ -81,6 +82,7 @@ class Extras(Params):
     logprobs_at: Annotated[str, Field(max_length=MAX_NAME)] = "raw"
     max_time: Annotated[float, Field(gt=0, le=86_400)] | None = None
     speculate: Annotated[str, Field(max_length=MAX_NAME)] = "off"
+    seed: Seed | None = None
     sample: Seed = 0
     trace: bool = False
     trace_top: Annotated[int, Field(ge=1, le=100)] = 20
