@@ -135,3 +135,23 @@ mutants: .venv/ready
 .PHONY: bench-data
 bench-data: .venv/ready
 	.venv/bin/python tests/benchmarks/data_memory.py $(MODEL)
+
+# make server-fuzz         10,000 requests by schemathesis against the server's interface
+# make server-disconnects  200 clients that leave at random moments
+# make server-load         open-loop load with nonces, alone and among hostile requests; a minute and a half
+# make server-overhead     what the server costs over the SDK, on BUNDLE
+SERVER = plugins/decodekit-server
+BUNDLE ?= tagline
+.PHONY: server-fuzz server-disconnects server-load server-overhead
+server-fuzz: .venv/ready
+	.venv/bin/pip $(PIP_INSTALL) -e '$(SERVER)[check]'
+	.venv/bin/python $(SERVER)/checks/fuzz.py --examples 800
+
+server-disconnects: .venv/ready
+	DECODEKIT_DISCONNECTS=200 .venv/bin/pytest -s $(SERVER)/tests/test_server_life.py -k frees_the_slot
+
+server-load: .venv/ready
+	.venv/bin/python $(SERVER)/checks/load.py
+
+server-overhead: .venv/ready
+	.venv/bin/python $(SERVER)/checks/overhead.py $(BUNDLE)

@@ -69,6 +69,7 @@ def create_app(
     desk = Desk(models, Kitchen(limits), Metrics(models))
     posts, gets = _posts(desk), _gets(desk)
     about = openapi.document(
+        models.by_name,
         [(path, params, _about(params)) for path, params, _, _ in posts],
         [(path, TEXT if path == "/metrics" else "application/json", text) for path, _, text in gets],
     )

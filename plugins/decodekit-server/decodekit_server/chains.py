@@ -97,8 +97,8 @@ def make(strategy: Strategy, registry: Registry, where: str) -> Any:
     try:
         return registry.create(strategy.name, **strategy.options)
     except Exception as exc:
-        error = api_error(exc)
-        raise ApiError(error.status, error.code, f"{where}: {error}", where) from exc
+        told = api_error(exc)
+        raise ApiError(told.status, told.code, f"{where}: {told}", where) from exc
 
 
 def _first(errors: Iterable[ValidationError]) -> ValidationError | None:

@@ -30,12 +30,20 @@ ERROR = {
 
 
 def document(
-    posts: Iterable[tuple[str, type[Params], str]], gets: Iterable[tuple[str, str, str]]
+    names: Iterable[str],
+    posts: Iterable[tuple[str, type[Params], str]],
+    gets: Iterable[tuple[str, str, str]],
 ) -> dict[str, Any]:
-    """For routes that take JSON, (path, parameters, about), and others, (path, media type, about)."""
-    posts = list(posts)
+    """For the models of these names, and routes.
+
+    posts  that take JSON: path, parameters, about
+    gets   the others: path, media type, about
+    """
+    posts, model_name = list(posts), {"type": "string", "enum": list(names)}
     models = {params: None for _, params, _ in posts}
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    for params in models:
+        schemas["$defs"][params.__name__]["properties"]["model"] = model_name
     paths: dict[str, Any] = {}
     for path, params, about in posts:
         body = {"schema": {"$ref": REF.format(model=params.__name__)}}
@@ -48,6 +56,9 @@ def document(
         }
     for path, media, about in gets:
         paths[path] = {"get": {"summary": about, "responses": _responses(media)}}
+        if "{model}" in path:
+            place = {"name": "model", "in": "path", "required": True, "schema": model_name}
+            paths[path]["get"]["parameters"] = [place]
     return {
         "openapi": "3.1.0",
         "info": {"title": "decodekit", "version": metadata.version("decodekit-server")},

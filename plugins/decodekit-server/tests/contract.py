@@ -39,8 +39,8 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nulls": chat(temperature=None, top_p=None, n=None, stop=None, tools=None, stream=None, logprobs=None),
     "neutral": chat(
         n=1, logit_bias={}, logprobs=False, top_logprobs=0, frequency_penalty=0, presence_penalty=0,
-        store=False, service_tier="auto", modalities=["text"], metadata={}, parallel_tool_calls=True, user="me",
-        tools=[], response_format={"type": "text"}, tool_choice="none", safety_identifier="x", prompt_cache_key="y",
+        store=False, service_tier="auto", modalities=["text"], metadata={}, parallel_tool_calls=True,
+        tools=[], user="me", response_format={"type": "text"}, tool_choice="none", safety_identifier="x",
     ),
     "temperature and top_p": chat(temperature=0.7, top_p=0.8),
     "n": chat(n=2),
