@@ -140,14 +140,14 @@ def _gets(desk: Desk) -> list[tuple[str, Get, str]]:
     async def health(_: Request) -> Response:
         """Alive: every engine takes steps, or none has anything to do."""
         failed = desk.models.failures(stall)
-        found = {served.name: served.health() for served in desk.models}
+        found = {served.name: served.health() for served in desk.models.loaded}
         content = {"status": "failed" if failed else "ok", "failed": failed, "models": found}
         return JSONResponse(content, 503 if failed else 200)
 
     async def ready(_: Request) -> Response:
         """Can take work: alive, not ending, and room in every queue."""
         failed = desk.models.failures(stall)
-        full = [s.name for s in desk.models if s.decoder.engine.waiting >= desk.kitchen.limits.queue]
+        full = [s.name for s in desk.models.loaded if s.decoder.engine.waiting >= desk.kitchen.limits.queue]
         why = "failed" if failed else "draining" if desk.draining else "full" if full else "ready"
         return JSONResponse({"status": why}, 200 if why == "ready" else 503)
 
@@ -171,6 +171,7 @@ def _model(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "decodekit",
+        "parent": None if served.adapter is None else served.name.rpartition(":")[0],
         "max_model_len": bundle.context_length,
         "system_fingerprint": served.fingerprint,
     }

@@ -118,6 +118,7 @@ def cook(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
         "logprobs_at": extras.logprobs_at,
         "speculate": extras.speculate,
         "tenant": tenant,
+        "adapter": served.adapter,
     }
     prepared: list[Prepared] = []
     for prompt in ask.prompts:

@@ -64,12 +64,12 @@ class Engines(Collector):
             ("chain", "seconds inside the strategies"),
         ):
             counter = CounterMetricFamily(f"decodekit_engine_{name}", about, labels=["model"])
-            for served in self._models:
+            for served in self._models.loaded:
                 counter.add_metric([served.name], getattr(served.decoder.engine.meter, name))
             yield counter
 
     def _gauge(self, name: str, about: str, value: object) -> GaugeMetricFamily:
         gauge = GaugeMetricFamily(f"decodekit_engine_{name}", about, labels=["model"])
-        for served in self._models:
+        for served in self._models.loaded:
             gauge.add_metric([served.name], float(value(served.decoder.engine)))  # type: ignore[operator]
         return gauge

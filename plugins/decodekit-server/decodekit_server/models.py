@@ -19,18 +19,20 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class Served:
     """A decoder under a name.
 
+    adapter      of its bundle, under which it decodes for this name; None: as it is
     fingerprint  names the bundle's content and the software: the same one, the same tokens
     """
 
     name: str
     decoder: Decoder
     fingerprint: str
+    adapter: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def of(cls, name: str, decoder: Decoder) -> Served:
+    def of(cls, name: str, decoder: Decoder, adapter: str | None = None) -> Served:
         hashed = decoder.bundle.sha256
-        return cls(name, decoder, f"{hashed[:16]}-decodekit-{metadata.version('decodekit')}")
+        return cls(name, decoder, f"{hashed[:16]}-decodekit-{metadata.version('decodekit')}", adapter)
 
     def failure(self, stall: float) -> str:
         """Why it cannot answer; "" where it can.
@@ -59,6 +61,21 @@ class Models:
 
     by_name: Mapping[str, Served]
 
+    @classmethod
+    def of(cls, decoders: Mapping[str, Decoder]) -> Models:
+        """Each decoder under its name, and each adapter of its bundle as NAME:ADAPTER."""
+        by_name: dict[str, Served] = {}
+        for name, decoder in decoders.items():
+            by_name[name] = Served.of(name, decoder)
+            for adapter in decoder.bundle.adapters:
+                by_name[f"{name}:{adapter}"] = Served.of(f"{name}:{adapter}", decoder, adapter)
+        return cls(by_name)
+
+    @property
+    def loaded(self) -> list[Served]:
+        """One for each decoder."""
+        return [served for served in self if served.adapter is None]
+
     def find(self, name: str) -> Served:
         if name in self.by_name:
             return self.by_name[name]
@@ -70,10 +87,10 @@ class Models:
 
     def end(self) -> None:
         """End all that runs; its clients are told."""
-        for served in self:
+        for served in self.loaded:
             served.decoder.close()
 
     def failures(self, stall: float) -> dict[str, str]:
         """Of the models that cannot answer: why."""
-        found = {served.name: served.failure(stall) for served in self}
+        found = {served.name: served.failure(stall) for served in self.loaded}
         return {name: why for name, why in found.items() if why}

@@ -13,6 +13,7 @@ from decodekit.errors import InputError, ParameterError
 from decodekit.hookspecs import Command
 
 if TYPE_CHECKING:
+    from decodekit.decoder import Decoder
     from decodekit_server.limits import Limits
     from decodekit_server.models import Models
 
@@ -93,9 +94,9 @@ class Serve(Command):
 
 def _load(args: argparse.Namespace, limits: Limits) -> Models:
     from decodekit.loading import load
-    from decodekit_server.models import NAME, Models, Served
+    from decodekit_server.models import NAME, Models
 
-    by_name: dict[str, Served] = {}
+    by_name: dict[str, Decoder] = {}
     for i, written in enumerate(args.bundles):
         name, equals, path = written.partition("=")
         decoder = load(
@@ -115,8 +116,8 @@ def _load(args: argparse.Namespace, limits: Limits) -> Models:
             )
         if name in by_name:
             raise InputError(f"{name} is given twice; write NAME=BUNDLE to tell them apart")
-        by_name[name] = Served.of(name, decoder)
-    return Models(by_name)
+        by_name[name] = decoder
+    return Models.of(by_name)
 
 
 def _limits(written: list[str]) -> Limits:

@@ -16,6 +16,7 @@ from decodekit_server.endpoint import Answer
 from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk
 from decodekit_server.kitchen import encode
+from decodekit_server.models import Served
 from decodekit_server.params import DetokenizeParams, ScoreParams, TokenizeParams
 
 
@@ -58,7 +59,7 @@ class Texts:
         self._check_size(decoder, passage, params.stride)
         stopped = threading.Event()
         try:
-            score = await asyncio.to_thread(_score, decoder, passage, params, stopped)
+            score = await asyncio.to_thread(_score, served, passage, params, stopped)
         finally:
             stopped.set()
         return {
@@ -89,11 +90,12 @@ def _prompt(params: ScoreParams, decoder: Decoder) -> Any:
     return [*messages(params.messages)]
 
 
-def _score(decoder: Decoder, passage: Passage, params: ScoreParams, stopped: threading.Event) -> Score:
+def _score(served: Served, passage: Passage, params: ScoreParams, stopped: threading.Event) -> Score:
     """A chunk at a time, so that nobody waits for an answer that is not wanted any more."""
     tokens: list[TokenScore] = []
-    for piece in decoder.scorer.pieces(passage, top=params.top, stride=params.stride):
+    scorer = served.decoder.scorer
+    for piece in scorer.pieces(passage, top=params.top, stride=params.stride, adapter=served.adapter):
         tokens += piece
         if stopped.is_set():
             break
-    return Score(tuple(tokens), passage.given, len(decoder.scorer.windows(passage, params.stride)))
+    return Score(tuple(tokens), passage.given, len(scorer.windows(passage, params.stride)))

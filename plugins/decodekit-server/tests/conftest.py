@@ -14,7 +14,7 @@ from decodekit_server.app import create_app
 from decodekit_server.auth import Keys
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
-from decodekit_server.models import Models, Served
+from decodekit_server.models import Models
 from decodekit_server.server import Server, listen
 
 import decodekit
@@ -113,7 +113,7 @@ class Running:
 def serving(decoders, *, keys=(), limits=None, host="127.0.0.1", names=()):
     """A server for decoders by name, until the block ends."""
     limits = limits or Limits(drain_seconds=0.2)
-    models = Models({name: Served.of(name, decoder) for name, decoder in decoders.items()})
+    models = Models.of(decoders)
     socket = listen(host, 0)
     app = create_app(models, hosts=Hosts.of(host, names), keys=Keys(keys), limits=limits)
     server = Server(app, limits)

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import math
+from pathlib import Path
 
 import openai
 import pytest
+
+import decodekit
 
 
 @pytest.fixture
@@ -266,3 +269,22 @@ def test_texts_to_tokens_and_back(http, server, ask):
     plain = http.post("/tokenize", json={"model": "tagline", "prompt": "Good days", "raw": True}).json()
     back = http.post("/detokenize", json={"model": "tagline", "tokens": plain["tokens"]}).json()
     assert back == {"prompt": "Good days"}
+
+
+def test_an_adapter_is_a_model_of_its_own(serve):
+    fixture = Path(__file__).parents[3] / "tests" / "fixtures" / "adapters"
+    with decodekit.load(fixture, device="cpu") as decoder, serve({"m": decoder}) as running:
+        with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+            assert [m.id for m in client.models.list()] == ["m", "m:one", "m:three"]
+            for model, adapter in (("m", None), ("m:one", "one"), ("m:three", "three")):
+                asked = {"prompt": [3, 4, 5], "temperature": 0, "max_tokens": 12}
+                answer = client.completions.create(model=model, **asked)
+                own = decoder.generate([3, 4, 5], adapter=adapter, max_new_tokens=12)
+                assert answer.choices[0].text == own.text and answer.model == model
+        with running.client() as http:
+            scores = [
+                http.post("/v1/score", json={"model": m, "text": [3, 4, 5]}).json()["logprob"]
+                for m in ("m", "m:one")
+            ]
+            assert scores[0] != scores[1]
+            assert http.get("/health").json()["models"].keys() == {"m"}
