@@ -148,7 +148,7 @@ server-fuzz: .venv/ready
 	.venv/bin/python $(SERVER)/checks/fuzz.py --examples 800
 
 server-disconnects: .venv/ready
-	DECODEKIT_DISCONNECTS=200 .venv/bin/pytest -s $(SERVER)/tests/test_server_life.py -k frees_the_slot
+	DECODEKIT_DISCONNECTS=200 .venv/bin/pytest -s $(SERVER)/tests/test_server_life.py -k frees_the_place
 
 server-load: .venv/ready
 	.venv/bin/python $(SERVER)/checks/load.py

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import time
 
 import pytest
@@ -177,6 +178,28 @@ def test_a_model_is_looked_up_never_opened(http, ask, name):
     answer = http.post("/v1/chat/completions", json={"model": name, "messages": ask})
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "model_not_found"
     assert "\n" not in answer.json()["error"]["message"]
+
+
+def test_no_file_is_opened_for_a_name(http, ask, tmp_path):
+    opened, watching = [], True
+
+    def watch(event, arguments):
+        if watching and event == "open":
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)  # stays for good, so it is told to stop
+    try:
+        for name in (str(tmp_path / "bundle"), "../nonce", "nonce"):
+            assert http.post("/v1/chat/completions", json={"model": name, "messages": ask}).status_code == 404
+            assert http.get(f"/v1/models/{name}").status_code == 404
+    finally:
+        watching = False
+    assert not [path for path in opened if "nonce" in path or path.startswith(str(tmp_path))]
+
+
+def test_the_first_version_of_http_is_answered(small):
+    assert " 200 " in talk(small.port, "GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert " 400 " in talk(small.port, "GET /health HTTP/1.0\r\n\r\n")
 
 
 def test_control_characters_reach_no_log(http, ask, caplog):

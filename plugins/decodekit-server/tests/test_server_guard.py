@@ -8,6 +8,7 @@ from decodekit_server.auth import Keys, read_keys
 from decodekit_server.hosts import Hosts
 from starlette.routing import Mount
 
+import decodekit
 from decodekit.errors import InputError
 
 KEY = "a-key-for-tests-0123456789"
@@ -102,6 +103,24 @@ def test_a_key_is_never_logged_or_counted(locked, caplog):
         metrics = http.get("/metrics", headers={"x-api-key": KEY}).text
     logged = [r.getMessage() for r in caplog.records if r.name.startswith(("decodekit", "uvicorn"))]
     assert logged and KEY not in "".join(logged) and KEY not in metrics
+
+
+def test_prefixes_are_shared_within_a_key_only(serve, plugins):
+    with (
+        decodekit.load("tagline", device="cpu", plugins=plugins) as decoder,
+        serve({"m": decoder}, keys=[KEY, KEY + "2"]) as running,
+        running.client() as http,
+    ):
+
+        def reused(key):
+            before = decoder.engine.meter.reused
+            body = {"model": "m", "prompt": list(range(300, 500)), "max_tokens": 1}
+            assert http.post("/v1/completions", json=body, headers={"x-api-key": key}).status_code == 200
+            return decoder.engine.meter.reused - before
+
+        first = [reused(KEY), reused(KEY), reused(KEY)]
+        assert first[0] == 0 and first[2] > 0
+        assert reused(KEY + "2") == 0
 
 
 HOSTS = [

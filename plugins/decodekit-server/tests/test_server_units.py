@@ -1,6 +1,7 @@
 """Parts by themselves: calls in a text, pieces of a choice, chains, limits."""
 
 import json
+import time
 
 import pytest
 from decodekit_server import chains
@@ -81,6 +82,16 @@ def test_a_forced_call_is_the_whole_text():
 @pytest.mark.parametrize("text", ["", "[]", '{"name": 1}', '{"name": "f", "arguments": "x"}', "{" * 100_000])
 def test_what_is_no_call_is_none(text):
     assert read_call(text) is None
+
+
+def test_a_long_text_in_small_pieces_takes_linear_time():
+    """Each is what a model may write to make a parser go back again and again."""
+    for piece in ("<tool_call", "<tool_call>", "<", "<tool_call>{", '{"name": ' * 3):
+        parser, began = MarkedCalls(), time.perf_counter()
+        for _ in range(50_000):
+            parser.push(piece)
+        parser.end()
+        assert time.perf_counter() - began < 5
 
 
 @pytest.fixture(scope="module")
