@@ -115,7 +115,8 @@ class Answers:
             by_choice: dict[int, list[Event]] = {}
             while self._events:
                 index, event = self._events.popleft()
-                by_choice.setdefault(index, []).append(event)
+                events = by_choice.pop(index, [])  # in order of their last event: who ends first is told first
+                by_choice[index] = [*events, event]
             for index, events in by_choice.items():
                 update = self.choices[index].push(events)
                 self._measure(events)
