@@ -115,8 +115,9 @@ class Answers:
             by_choice: dict[int, list[Event]] = {}
             while self._events:
                 index, event = self._events.popleft()
-                events = by_choice.pop(index, [])  # in order of their last event: who ends first is told first
-                by_choice[index] = [*events, event]
+                events = by_choice.pop(index, [])
+                events.append(event)
+                by_choice[index] = events  # behind the others: who ends first is told first
             for index, events in by_choice.items():
                 update = self.choices[index].push(events)
                 self._measure(events)
