@@ -17,6 +17,7 @@ from decodekit.schema import schema
 from decodekit.stopping import StoppingCriterion
 from decodekit_server.ask import Ask, Constraint, Sampling
 from decodekit_server.errors import ApiError, api_error
+from decodekit_server.limits import MAX_OPTIONS
 from decodekit_server.params.fields import Strategy
 
 DEFAULTS = Sampling(
@@ -89,6 +90,8 @@ def constrain(constraint: Constraint, registry: Registry) -> LogitsProcessor:
 
 def make(strategy: Strategy, registry: Registry, where: str) -> Any:
     """A strategy by its name and options, both as a client wrote them."""
+    if (count := _count(strategy.options)) > MAX_OPTIONS:
+        raise ApiError(400, "E_LIMIT", f"{where}: {count:,} values, at most {MAX_OPTIONS:,} are taken", where)
     if strategy.name in registry.entries:
         factory, _ = registry.entries[strategy.name]
         if error := _first(_validator(factory).iter_errors(strategy.options)):
@@ -99,6 +102,12 @@ def make(strategy: Strategy, registry: Registry, where: str) -> Any:
     except Exception as exc:
         told = api_error(exc)
         raise ApiError(told.status, told.code, f"{where}: {told}", where) from exc
+
+
+def _count(value: Any) -> int:
+    """Values in plain data, those that hold others included."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_count, children))
 
 
 def _first(errors: Iterable[ValidationError]) -> ValidationError | None:

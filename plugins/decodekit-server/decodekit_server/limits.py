@@ -25,6 +25,7 @@ MAX_BIASES = 1024
 MAX_TOOLS = 128
 MAX_CALLS = 128  # tool calls in a message
 MAX_STRATEGIES = 32  # of a chain, or criteria
+MAX_OPTIONS = 20_000  # values in the options of one strategy, however nested
 MAX_NAME = 128  # characters of a name
 MAX_DEPTH = 64  # of JSON
 MAX_VALUES = 200_000  # in one body, token ids in lists of their own not counted

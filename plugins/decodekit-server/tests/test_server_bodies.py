@@ -163,6 +163,13 @@ def test_more_than_a_limit_is_refused_by_name(small, ask, fields, param):
         assert error["param"] == param and param in error["message"]
 
 
+def test_options_of_a_strategy_are_bounded(http, ask):
+    many = {"name": "logit_bias", "bias": {str(i): 0.5 for i in range(20_001)}}
+    body = {"model": "tagline", "messages": ask, "decodekit": {"processors": [many]}}
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "E_LIMIT"
+
+
 def test_without_a_length_an_answer_is_bounded(small, ask):
     with small.client() as http:
         body = {"model": "tagline", "messages": ask, "n": 4, "decodekit": {"ignore_eos": True}}
