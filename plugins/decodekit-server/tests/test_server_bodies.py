@@ -220,6 +220,15 @@ def test_control_characters_reach_no_log(http, ask, caplog):
     assert ours and not any("SECRET" in line or "\x1b" in line for line in ours)
 
 
+def test_events_are_not_kept_for_company(small):
+    """With Nagle's algorithm an answer of two packets takes 40 ms longer."""
+    with socket.create_connection(("127.0.0.1", small.port)):
+        time.sleep(0.1)
+        for connection in small.server.server_state.connections:
+            own = connection.transport.get_extra_info("socket")
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_an_unfinished_answer_does_not_hold_up_a_pipelined_request(small):
     one = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     answer = talk(small.port, one + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
