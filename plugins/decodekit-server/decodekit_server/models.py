@@ -48,6 +48,7 @@ class Served:
         """Of its engine, for people and probes."""
         engine = self.decoder.engine
         return {
+            "provider": getattr(self.decoder.model, "provider", ""),
             "running": engine.running,
             "waiting": engine.waiting,
             "steps": engine.meter.steps,

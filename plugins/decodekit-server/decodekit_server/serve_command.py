@@ -84,6 +84,13 @@ class Serve(Command):
                 f"{'with' if keys else 'without'} a key",
                 flush=True,
             )
+            for served in models.loaded:
+                bundle, engine = served.decoder.bundle, served.decoder.engine
+                print(
+                    f"  {served.name}: {served.health()['provider']}, {bundle.context_length} tokens, "
+                    f"{engine.max_rows} rows, caches of at most {engine.cache_bytes >> 20} MiB",
+                    flush=True,
+                )
             server = Server(create_app(models, hosts=hosts, keys=keys, limits=limits), limits)
             try:
                 server.run(sockets=[listening])
