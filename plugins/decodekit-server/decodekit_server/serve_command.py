@@ -101,8 +101,10 @@ class Serve(Command):
 
 def _load(args: argparse.Namespace, limits: Limits) -> Models:
     from decodekit.loading import load
+    from decodekit.memory import free_memory
     from decodekit_server.models import NAME, Models
 
+    share = free_memory() // 2 // len(args.bundles)
     by_name: dict[str, Decoder] = {}
     for i, written in enumerate(args.bundles):
         name, equals, path = written.partition("=")
@@ -112,6 +114,7 @@ def _load(args: argparse.Namespace, limits: Limits) -> Models:
             threads=args.threads,
             draft=args.draft if i == 0 else None,
             max_rows=args.rows,
+            cache_bytes=share,
             max_queue=limits.queue,
             deterministic=args.deterministic,
             stall=limits.stall_seconds,
