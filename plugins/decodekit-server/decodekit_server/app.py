@@ -29,6 +29,7 @@ from decodekit_server.models import Models, Served
 from decodekit_server.params import (
     ChatParams,
     CompletionParams,
+    CountParams,
     DetokenizeParams,
     MessagesParams,
     Params,
@@ -114,6 +115,7 @@ def _posts(desk: Desk) -> list[tuple[str, type[Params], Handle, bool]]:
         ("/v1/completions", CompletionParams, Generating(desk, completions), False),
         ("/v1/responses", ResponsesParams, Generating(desk, responses), False),
         ("/v1/messages", MessagesParams, Generating(desk, messages), True),
+        ("/v1/messages/count_tokens", CountParams, texts.count, True),
         ("/v1/score", ScoreParams, texts.score, False),
         ("/tokenize", TokenizeParams, texts.tokenize, False),
         ("/detokenize", DetokenizeParams, texts.detokenize, False),

@@ -20,10 +20,14 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """Messages, and the tools that the chat template tells the model of."""
+    """Messages, and the tools that the chat template tells the model of.
+
+    forced  a grammar makes the call, so a template that knows no tools will do
+    """
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] = ()
+    forced: bool = False
 
 
 Prompt = Raw | Dialogue | Sequence[int]

@@ -86,7 +86,7 @@ class Guard:
             if answered():
                 raise
             error = told(exc)
-            data = error.to_anthropic() if scope["path"] == "/v1/messages" else error.to_openai()
+            data = error.to_anthropic() if scope["path"].startswith("/v1/messages") else error.to_openai()
             await send_json(send, error.status, data, error.headers | {"connection": "close"})
 
     def _check(self, scope: Scope) -> str:

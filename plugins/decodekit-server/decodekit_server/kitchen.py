@@ -132,7 +132,8 @@ def cook(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
 def encode(prompt: Prompt, decoder: Decoder) -> tuple[int, ...]:
     """The ids of a prompt, as the SDK has them for the same one."""
     if isinstance(prompt, Dialogue):
-        return decoder.chat.prompt(prompt.messages, prompt.tools)
+        told = decoder.chat.takes_tools or not prompt.forced
+        return decoder.chat.prompt(prompt.messages, prompt.tools if told else ())
     if isinstance(prompt, Raw):
         prefix, ids = decoder.tokenizer.prefix, decoder.tokenizer.encode(prompt.text)
         return decoder.encode([*(() if tuple(ids[: len(prefix)]) == prefix else prefix), *ids])

@@ -11,13 +11,14 @@ from decodekit.decoder import Decoder
 from decodekit.score import Score, TokenScore
 from decodekit.scorer import Passage
 from decodekit_server.api.chat import messages
+from decodekit_server.api.messages import question
 from decodekit_server.ask import Dialogue, Prompt, Raw
 from decodekit_server.endpoint import Answer
 from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk
 from decodekit_server.kitchen import encode
 from decodekit_server.models import Served
-from decodekit_server.params import DetokenizeParams, ScoreParams, TokenizeParams
+from decodekit_server.params import CountParams, DetokenizeParams, ScoreParams, TokenizeParams
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Texts:
             "count": len(ids),
             "max_model_len": decoder.bundle.context_length,
         }
+
+    async def count(self, params: CountParams, tenant: str) -> Answer:
+        dialogue, _ = question(params)
+        decoder = self.desk.models.find(params.model).decoder
+        return {"input_tokens": len(await self.desk.kitchen.run(lambda: encode(dialogue, decoder)))}
 
     async def detokenize(self, params: DetokenizeParams, tenant: str) -> Answer:
         decoder = self.desk.models.find(params.model).decoder

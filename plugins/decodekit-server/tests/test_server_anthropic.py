@@ -65,6 +65,14 @@ def test_tools_are_used(client, ask):
     assert again.usage.input_tokens > whole.usage.input_tokens
 
 
+def test_tokens_are_counted_as_they_are_asked(client, ask):
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    for more in ({}, {"tools": tools}):
+        counted = client.messages.count_tokens(model="caller", messages=ask, **more).input_tokens
+        asked = client.messages.create(model="caller", messages=ask, max_tokens=1, **more)
+        assert counted == asked.usage.input_tokens
+
+
 def test_errors_have_its_shape(client, ask):
     with pytest.raises(anthropic.NotFoundError) as caught:
         client.messages.create(model="nothing", messages=ask, max_tokens=4)

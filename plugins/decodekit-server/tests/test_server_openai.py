@@ -185,6 +185,10 @@ def test_a_forced_call_is_one(client, ask):
     )
     (call,) = answer.choices[0].message.tool_calls
     assert call.function.name == "weather" and json.loads(call.function.arguments)["unit"] in "CF"
+    asked = {"model": "caller", "messages": ask, "max_tokens": 60}
+    untold = client.chat.completions.create(**asked).usage.prompt_tokens
+    told = client.chat.completions.create(**asked, tools=tools, tool_choice="required")
+    assert told.usage.prompt_tokens > untold  # its template knows tools, so the model hears of them
 
 
 def test_json_to_a_schema(client, ask):

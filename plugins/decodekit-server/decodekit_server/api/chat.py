@@ -26,7 +26,7 @@ def ask(params: ChatParams) -> Ask:
     constraint = _constraint(params, tools)
     return Ask(
         model=params.model,
-        prompts=[Dialogue([*messages(params.messages)], () if constraint else _plain(tools))],
+        prompts=[Dialogue([*messages(params.messages)], _plain(tools), forced=_is_call(constraint))],
         n=params.n or 1,
         stream=bool(params.stream),
         max_tokens=_max_tokens(params),
@@ -44,6 +44,10 @@ def ask(params: ChatParams) -> Ask:
         parsed=bool(tools),
         extras=params.decodekit or Extras(),
     )
+
+
+def _is_call(constraint: Constraint | None) -> bool:
+    return constraint is not None and constraint.calls
 
 
 def messages(given: Sequence[ChatMessage]) -> Iterator[Message]:

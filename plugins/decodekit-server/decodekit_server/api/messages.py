@@ -12,13 +12,14 @@ from decodekit_server.api.writing import Event
 from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
 from decodekit_server.errors import ApiError
 from decodekit_server.kitchen import Job
-from decodekit_server.params import MessagesParams
+from decodekit_server.params import CountParams, MessagesParams
 from decodekit_server.params.fields import Extras
 from decodekit_server.params.messages import InputTool, NamedToolChoice, ResultBlock, Turn, UseBlock
 from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
 
 
-def ask(params: MessagesParams) -> Ask:
+def question(params: CountParams) -> tuple[Dialogue, Constraint | None]:
+    """What the model is asked, and what its answer must be."""
     choice = params.tool_choice
     tools = [] if choice is not None and choice.type == "none" else params.tools or []
     constraint = None
@@ -27,15 +28,20 @@ def ask(params: MessagesParams) -> Ask:
         if not named:
             raise ApiError(400, "E_PARAMETER", "tool_choice: there is no such tool", "tool_choice")
         constraint = Constraint("tool_call", {"tools": _plain(named)}, "tool_choice", calls=True)
+    return Dialogue([*_messages(params)], _plain(tools), forced=constraint is not None), constraint
+
+
+def ask(params: MessagesParams) -> Ask:
+    dialogue, constraint = question(params)
     return Ask(
         model=params.model,
-        prompts=[Dialogue([*_messages(params)], () if constraint else _plain(tools))],
+        prompts=[dialogue],
         stream=bool(params.stream),
         max_tokens=params.max_tokens,
         sampling=Sampling(temperature=params.temperature, top_p=params.top_p, top_k=params.top_k),
         constraint=constraint,
         stop=params.stop_sequences or (),
-        parsed=bool(tools),
+        parsed=bool(dialogue.tools),
         extras=params.decodekit or Extras(),
     )
 
@@ -52,7 +58,7 @@ def _plain(tools: Sequence[InputTool]) -> Sequence[Mapping[str, Any]]:
     ]
 
 
-def _messages(params: MessagesParams) -> Iterator[Message]:
+def _messages(params: CountParams) -> Iterator[Message]:
     if params.system:
         system = params.system
         text = system if isinstance(system, str) else "".join(part.text for part in system)

@@ -8,7 +8,7 @@ nothing; another value is refused by its name, as is a field that the API does n
 from decodekit_server.params.chat import ChatParams
 from decodekit_server.params.completions import CompletionParams
 from decodekit_server.params.fields import Params
-from decodekit_server.params.messages import MessagesParams
+from decodekit_server.params.messages import CountParams, MessagesParams
 from decodekit_server.params.responses import ResponsesParams
 from decodekit_server.params.text import DetokenizeParams, ScoreParams, TokenizeParams
 
@@ -17,6 +17,7 @@ PARAMS: dict[str, type[Params]] = {
     for model in (
         ChatParams,
         CompletionParams,
+        CountParams,
         DetokenizeParams,
         MessagesParams,
         ResponsesParams,
@@ -29,6 +30,7 @@ __all__ = [
     "PARAMS",
     "ChatParams",
     "CompletionParams",
+    "CountParams",
     "DetokenizeParams",
     "MessagesParams",
     "Params",

@@ -72,29 +72,36 @@ class Caller(Params):
     user_id: Label | None = None
 
 
-class MessagesParams(Params):
+class CountParams(Params):
+    """POST /v1/messages/count_tokens, and what a message begins with."""
+
     model: ModelName
     messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_tokens: Tokens
     system: Text | Annotated[list[TurnText], Field(max_length=MAX_PARTS)] | None = None
+    tools: Annotated[list[InputTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Annotated[ToolChoice | NamedToolChoice, Field(discriminator="type")] | None = None
+    thinking: None = None
+    mcp_servers: None = None
+    context_management: None = None
+    cache_control: None = None
+    output_config: None = None
+    speed: Literal["standard"] | None = None
+
+
+class MessagesParams(CountParams):
+    """POST /v1/messages"""
+
+    max_tokens: Tokens
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     top_p: TopP | None = None
     top_k: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
     stop_sequences: Stops | None = None
     stream: bool | None = None
-    tools: Annotated[list[InputTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Annotated[ToolChoice | NamedToolChoice, Field(discriminator="type")] | None = None
     metadata: Caller | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
-    thinking: None = None
     container: None = None
-    mcp_servers: None = None
-    context_management: None = None
-    cache_control: None = None
     diagnostics: None = None
     inference_geo: None = None
-    output_config: None = None
-    speed: Literal["standard"] | None = None
     user_profile_id: None = None
     workspace_id: None = None
     decodekit: Extras | None = None
