@@ -12,10 +12,12 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from decodekit.decoder import Decoder
+from decodekit.errors import TemplateError
 from decodekit.preparation import Prepared
 from decodekit_server import chains
 from decodekit_server.ask import Ask, Dialogue, Prompt, Raw
@@ -132,8 +134,10 @@ def cook(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
 def encode(prompt: Prompt, decoder: Decoder) -> tuple[int, ...]:
     """The ids of a prompt, as the SDK has them for the same one."""
     if isinstance(prompt, Dialogue):
-        told = decoder.chat.takes_tools or not prompt.forced
-        return decoder.chat.prompt(prompt.messages, prompt.tools if told else ())
+        if prompt.forced:
+            with suppress(TemplateError):  # it knows no tools
+                return decoder.chat.prompt(prompt.messages, prompt.tools)
+        return decoder.chat.prompt(prompt.messages, () if prompt.forced else prompt.tools)
     if isinstance(prompt, Raw):
         prefix, ids = decoder.tokenizer.prefix, decoder.tokenizer.encode(prompt.text)
         return decoder.encode([*(() if tuple(ids[: len(prefix)]) == prefix else prefix), *ids])

@@ -51,8 +51,10 @@ def steps(monkeypatch):
     found, cancel, put = [], Answers.cancel, Answers._put
 
     def noting_cancel(self):
-        self.cancelled_at = self.job.served.decoder.engine.meter.steps
+        meter = self.job.served.decoder.engine.meter
+        self.cancelled_at = meter.steps
         cancel(self)
+        self.cancelled_at = meter.steps  # this thread may have waited for its turn
 
     def noting_put(self, index, watch, event):
         if isinstance(event, Stop) and event.reason == "cancelled":

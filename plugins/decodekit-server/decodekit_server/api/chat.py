@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +50,7 @@ def _is_call(constraint: Constraint | None) -> bool:
 
 
 def messages(given: Sequence[ChatMessage]) -> Iterator[Message]:
-    """As a chat template takes them: content a text, arguments of calls an object."""
+    """As the SDK takes them: content a text."""
     for i, message in enumerate(given):
         content = message.content
         if content is None and not message.tool_calls:
@@ -63,25 +62,8 @@ def messages(given: Sequence[ChatMessage]) -> Iterator[Message]:
         if message.tool_call_id:
             plain["tool_call_id"] = message.tool_call_id
         if message.tool_calls:
-            plain["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {
-                        "name": call.function.name,
-                        "arguments": _arguments(call.function.arguments, f"messages.{i}.tool_calls.{k}"),
-                    },
-                }
-                for k, call in enumerate(message.tool_calls)
-            ]
+            plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
         yield plain
-
-
-def _arguments(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ApiError(400, "E_PARAMETER", f"{where}.function.arguments: not JSON", where) from exc
 
 
 def _plain(tools: Sequence[Tool]) -> Sequence[Mapping[str, Any]]:
