@@ -12,15 +12,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from decodekit_server.api.writing import Event, compact
-from decodekit_server.errors import told
+from decodekit_server.errors import invalid, told
 from decodekit_server.json_body import parse
 from decodekit_server.params import Params
 
 Answer = Mapping[str, Any] | AsyncIterator[Event]
 Handle = Callable[[Any, str], Awaitable[Answer]]  # (parameters, tenant)
+SMALL = 16 << 10  # bytes
 JSON = b"application/json"
 
 
@@ -38,7 +40,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            params = self.params.model_validate(parse(await read(receive), content_type(scope)))
+            params = await self._read(await read(receive), content_type(scope))
         except Gone:
             return self._on_gone()
         except Exception as exc:
@@ -53,6 +55,17 @@ class Endpoint:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+
+    async def _read(self, body: bytes, kind: str) -> Params:
+        """The parameters in a body; a large one is read beside the loop, which goes on for others."""
+
+        def checked() -> Params:
+            try:
+                return self.params.model_validate(parse(body, kind))
+            except ValidationError as exc:
+                raise invalid(exc) from None
+
+        return checked() if len(body) <= SMALL else await asyncio.to_thread(checked)
 
     async def _work(self, params: Params, scope: Scope, send: Send) -> None:
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from decodekit.decoder import Decoder
@@ -60,7 +61,7 @@ class Kitchen:
         """ApiError, or an error of decodekit, for what cannot be decoded."""
         check_size(ask, self.limits)
         made = ask.constraint is not None or ask.extras.processors or ask.extras.stopping
-        work = lambda: cook(ask, served, tenant, self.limits)  # noqa: E731
+        work = partial(cook, ask, served, tenant, self.limits)
         return await self._run(self._slow if made else self._quick, work)
 
     async def run(self, function: Callable[[], T]) -> T:

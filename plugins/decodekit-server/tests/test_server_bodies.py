@@ -179,6 +179,25 @@ def test_without_a_length_an_answer_is_bounded(small, ask):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": ["x", *[-1] * 200_000]},
+        {"prompt": [-1] * 300_000},
+        {"prompt": [[-1] * 1000] * 128},
+        {"prompt": "x", "logit_bias": {f"k{i}": 1 for i in range(60_000)}},
+        {"prompt": "x", "stop": [""] * 200_000},
+        {f"f{i}": 1 for i in range(60_000)},
+    ],
+    ids=range(6),
+)
+def test_a_large_body_of_wrong_things_is_no_great_work(http, fields):
+    began = time.monotonic()
+    answer = http.post("/v1/completions", json={"model": "tagline", **fields})
+    assert answer.status_code == 400 and len(answer.text) < 1000
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a/b", "%2e%2e", "\0", "x" * 10_000, "🐈", "Tagline", "", "tagline\r\nx: y"]
 )
 def test_a_model_is_looked_up_never_opened(http, ask, name):

@@ -26,6 +26,9 @@ from decodekit_server.params.fields import (
     TopP,
 )
 
+Texts = Annotated[list[Text], Field(max_length=MAX_PROMPTS, fail_fast=True)]
+Lists = Annotated[list[Ids], Field(max_length=MAX_PROMPTS, fail_fast=True)]
+
 
 class StreamOptions(Params):
     include_usage: bool | None = None
@@ -34,7 +37,7 @@ class StreamOptions(Params):
 
 class CompletionParams(Params):
     model: ModelName
-    prompt: Text | Ids | Annotated[list[Text] | list[Ids], Field(max_length=MAX_PROMPTS)]
+    prompt: Text | Ids | Texts | Lists
     max_tokens: Tokens | None = None
     n: Choices | None = None
     temperature: Temperature | None = None
