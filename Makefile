@@ -64,6 +64,17 @@ BENCH_PYTHON = .venv-bench/bin/python
 	.venv-optimum/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
+.venv-genai/ready: export/tests/engines/genai.txt
+	$(PYTHON) -m venv .venv-genai
+	.venv-genai/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# make test-engines   optimum's exporter and the model builder, each in its environment, through the same gate
+.PHONY: test-engines
+test-engines: .venv/ready .venv-optimum/ready .venv-genai/ready
+	DECODEKIT_OPTIMUM_PYTHON=$(CURDIR)/.venv-optimum/bin/python \
+	  DECODEKIT_GENAI_PYTHON=$(CURDIR)/.venv-genai/bin/python .venv/bin/pytest export/tests/engines
+
 .PHONY: bench bench-quick bench-models
 bench: bench-models
 	$(BENCH_PYTHON) tests/benchmarks/bench.py $(BENCH)

@@ -224,6 +224,8 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
     path = Path(name)
     if path.suffix == ".onnx" and (path.parent / MANIFEST).is_file():
         raise BundleError(f"{name}: a file of a bundle; give the bundle's folder, {path.parent}")
+    if path.is_file() and path.suffix != ".onnx":
+        raise BundleError(f"{name}: a file and no folder; archives are not unpacked here: unpack it first")
     if not path.is_dir() and path.suffix != ".onnx":
         here = ", ".join(sorted(p.name for p in EMBEDDED.glob("*") if (p / MANIFEST).is_file())) or "none"
         raise BundleError(f"{name}: no such folder, and no embedded model of that name (embedded: {here})")

@@ -68,7 +68,10 @@ class Chat:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else checked(prompt)
         script = self._script(messages, tools)
         script.check_tools(len(messages))
-        return script.encode(script.prompt(len(messages)))
+        ids = script.encode(script.prompt(len(messages)))
+        if not ids:
+            raise TemplateError("chat template: wrote nothing; check the messages against the template")
+        return ids
 
     def pair(self, prompt: str | Sequence[Message], completion: str) -> Rendered:
         """Ids of prompt and completion; trained are the completion and its stop token."""

@@ -1,5 +1,5 @@
 """
-The chat template of a model: messages to text, in a sandbox. The only module that knows Jinja.
+The chat template of a model: messages to text, in a sandbox.
 
 A template is a program of the model's author. It reads the messages, changes nothing, reaches
 nothing else, and may write so much and no more.
@@ -7,10 +7,9 @@ nothing else, and may write so much and no more.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from decodekit.errors import TemplateError
 
@@ -36,14 +35,14 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The messages as text; with `answer`, up to where the assistant's answer begins."""
+        from decodekit.template_sandbox import bounded
+
         try:
-            return "".join(
-                _bounded(
-                    self._template.generate(
-                        messages=messages, tools=tools, add_generation_prompt=answer, **self._texts
-                    )
+            with bounded():
+                pieces = self._template.generate(
+                    messages=messages, tools=tools, add_generation_prompt=answer, **self._texts
                 )
-            )
+                return "".join(_bounded(pieces))
         except TemplateError:
             raise
         except Exception as exc:  # whatever the program does
@@ -52,35 +51,13 @@ class ChatTemplate:
 
 def _compile(source: str) -> Any:
     from jinja2 import TemplateError as JinjaError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _raise
-    environment.globals.pop("lipsum", None)
-    environment.filters["tojson"] = _to_json
+    from decodekit.template_sandbox import TemplateSandbox
+
     try:
-        return environment.from_string(_GENERATION.sub("", source))
-    except JinjaError as exc:
+        return TemplateSandbox().from_string(_GENERATION.sub("", source))
+    except (JinjaError, RecursionError, MemoryError, SyntaxError) as exc:
         raise TemplateError(f"chat template: {exc}") from exc
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Not Jinja's own, which writes for web pages; the options are those that transformers offers."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise(message: str) -> NoReturn:
-    raise TemplateError(f"chat template: {message}")
 
 
 def _bounded(pieces: Iterable[str]) -> Iterator[str]:

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 import tokenizers
 
 from decodekit.errors import TokenizerError
+from decodekit.regex_trial import SECONDS, slow
 
+MAX_ADDED = 300_000  # tokens beside the vocabulary
 MAX_BYTES = 128 << 20  # of a tokenizer.json; 256,000 tokens take 33 MiB
 
 
@@ -33,6 +35,7 @@ class Tokenizer:
         decoder = self._tokenizer.decoder  # its state is its part of the file, as JSON
         self._decoder: dict[str, Any] = json.loads(decoder.__getstate__()) if decoder else {}
         self.stop_ids = frozenset(stop_ids)
+        _try_patterns(path, self._tokenizer)
         self.size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def spells_like(self, other: Tokenizer) -> bool:
@@ -42,11 +45,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; a special token written in it becomes its id; nothing is added."""
-        return list(self._tokenizer.encode(_valid(text), add_special_tokens=False).ids)
+        return _encode(self._tokenizer, text)
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of `text`; a special token written in it is ordinary text."""
-        return list(self._plain.encode(_valid(text), add_special_tokens=False).ids)
+        return _encode(self._plain, text)
 
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
@@ -192,7 +195,10 @@ def _read(path: Path) -> str:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             raise TokenizerError(f"{path}: {size} bytes; at most {MAX_BYTES} are read")
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        if (added := content.count(b'"single_word"')) > MAX_ADDED:
+            raise TokenizerError(f"{path}: {added} added tokens; at most {MAX_ADDED} are read")
+        return content.decode()
     except (OSError, UnicodeDecodeError) as exc:
         raise TokenizerError(f"{path}: cannot be read ({exc})") from exc
 
@@ -205,6 +211,26 @@ def _parse(path: Path, text: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _try_patterns(path: Path, tokenizer: tokenizers.Tokenizer) -> None:
+    names = ("normalizer", "pre_tokenizer", "decoder")
+    found = {name: getattr(tokenizer, name) for name in names}  # their state is JSON
+    states = {name: json.loads(part.__getstate__()) if part else None for name, part in found.items()}
+    if pattern := slow(json.dumps(states)):
+        raise TokenizerError(
+            f"{path}: its pattern {pattern[:80]!r} takes more than {SECONDS} s for a text, or fails; "
+            "use the tokenizer.json of the model's author"
+        )
+
+
+def _encode(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+    try:
+        return list(tokenizer.encode(_valid(text), add_special_tokens=False).ids)
+    except BaseException as exc:
+        if type(exc).__module__ != "pyo3_runtime":  # a panic of the library is no Exception
+            raise
+        raise TokenizerError(f"the tokenizer failed at a text of {len(text)} characters ({exc})") from exc
 
 
 def _valid(text: str) -> str:

@@ -10,7 +10,6 @@ LAYERS = [
     {"errors", "ops", "hookspecs", "meter", "memory", "strict_json", "costs", "badge", "hardware"},
     {
         "parameters",
-        "tokenizer",
         "history",
         "origin",
         "files",
@@ -19,9 +18,11 @@ LAYERS = [
         "plugin_choice",
         "badge",
         "messages",
-        "chat_template",
+        "template_sandbox",
+        "regex_trial",
     },
-    {"progress", "plugin_choice", "script"},
+    {"progress", "plugin_choice", "tokenizer", "chat_template"},
+    {"script"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"sampling", "cached_model", "strategies", "slots", "stop_ids", "onnx_schema", "manifest"},
     {"companion", "logprobs", "plugins", "onnx_file", "contest", "verdict", "search"},
@@ -46,8 +47,8 @@ LAYERS = [
 ONLY_HERE = {
     "onnxruntime": {"onnx_session"},
     "pluggy": {"hookspecs", "plugins"},
-    "tokenizers": {"tokenizer"},
-    "jinja2": {"chat_template"},
+    "tokenizers": {"tokenizer", "regex_trial"},
+    "jinja2": {"chat_template", "template_sandbox"},
     "rich": {"console"},
 }
 NEVER = {"torch", "onnx", "transformers"}

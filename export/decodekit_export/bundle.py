@@ -25,6 +25,7 @@ from decodekit_export.adapters import feeds, open_products, write_adapter
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.canary import canary
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
+from decodekit_export.checkpoint_source import Source, find_source
 from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.gate import check_parity
@@ -46,7 +47,7 @@ PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "o
 
 
 def export_bundle(
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Source,
     out: str | os.PathLike[str],
     *,
     cache: str = "in_place",
@@ -63,7 +64,7 @@ def export_bundle(
     allow_no_eos: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Write the checkpoint in a folder as a bundle in a new folder `out`.
+    """Write the checkpoint in a folder, or that `find_source` found, as a bundle in a new folder `out`.
 
     cache         "in_place" or "concatenating"
     compact       store weights in half the bytes where that loses nothing
@@ -90,18 +91,19 @@ def export_bundle(
         raise ExportError(f"--dtype {precision.dtype} and {option} exclude each other; choose one")
     if text and precision.is_float32 and not quantization:
         raise ExportError("--text is read to report on rounding; pass --dtype or --quantize too")
-    place = _free(Path(out))
-    source = open_checkpoint(checkpoint)
-    name = _checked_name(source.path.resolve().name if name is None else name)
+    place = free_place(Path(out))
+    found = checkpoint if isinstance(checkpoint, Source) else find_source(os.fspath(checkpoint))
+    source = open_checkpoint(found.path)
+    name = checked_name(found.name if name is None else name)
 
     with whole_or_absent(place) as folder:
         progress("load")
         model = _load(source, merge)
-        loras = {_checked_name(name): read_lora(path, model) for name, path in adapters.items()}
+        loras = {checked_name(name): read_lora(path, model) for name, path in adapters.items()}
         drawn = model if precision.is_float32 else precision.load(source, model)
-        shape, length = cache_shape(drawn), _context_length(model)
+        shape, length = cache_shape(drawn), told_context_length(model)
         stops = stop_ids(source, model.config.vocab_size, allow_no_eos=allow_no_eos)
-        _write_tokenizer(source, folder, model.config.vocab_size)
+        write_tokenizer(source, folder, model.config.vocab_size)
 
         page = None
         if quantization or drawn is not model:
@@ -133,7 +135,7 @@ def export_bundle(
             feeds=feeds(products),
             twin=None if drawn is model else drawn,
         )
-        _require(parity, f"{source.path}: the graph")
+        require(parity, f"{source.path}: the graph")
         described = {}
         for adapter, lora in loras.items():
             file = f"adapter-{adapter}.onnx_adapter"
@@ -148,7 +150,7 @@ def export_bundle(
                     prompts=ADAPTER_PROMPTS,
                     feeds=feeds(products, folder / file, lora.rank),
                 )
-            _require(of_adapter, f"{adapters[adapter]}: the graph under the adapter")
+            require(of_adapter, f"{adapters[adapter]}: the graph under the adapter")
             described[adapter] = {
                 "file": file,
                 "rank": lora.rank,
@@ -167,7 +169,7 @@ def export_bundle(
         progress("write")
         fields = {
             "name": name,
-            **_describe(source, model),
+            **describe_model(source, model),
             "graph": _describe_graph(folder / FILE, cache, shape),
             "dtype": precision.dtype,
             "kept_in_float32": list(precision.keep),
@@ -180,6 +182,7 @@ def export_bundle(
             "license": source.license if license is None else license,
             "adapters": described,
             "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
+            "provenance": dict(found.provenance),
             "made_by": {package: version(package) for package in PACKAGES},
             "parity": parity.fields(),
         }
@@ -195,7 +198,8 @@ def _load(source: Checkpoint, merge: Path | None) -> PreTrainedModel:
     return model
 
 
-def _require(parity: Parity, what: str) -> None:
+def require(parity: Parity, what: str) -> None:
+    """Raise ParityError if the gate was not passed."""
     if not parity.passed:
         reasons = "; ".join(parity.failures[:3])
         raise ParityError(f"{what} differs from the model, nothing written: {reasons}", parity)
@@ -206,7 +210,7 @@ def _encoded(source: Checkpoint, file: Path | None) -> tuple[list[int], str]:
     return source.tokenizer.encode(text), name
 
 
-def _describe(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
+def describe_model(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
     return {
         "architecture": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -235,7 +239,7 @@ def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
     }
 
 
-def _context_length(model: PreTrainedModel) -> int:
+def told_context_length(model: PreTrainedModel) -> int:
     length, promised = context_length(model), model.config.max_position_embeddings
     if length < promised:
         warnings.warn(
@@ -246,7 +250,7 @@ def _context_length(model: PreTrainedModel) -> int:
     return length
 
 
-def _write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:
+def write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:
     if source.tokenizer.size > vocabulary:
         raise ExportError(
             f"{source.path}: the tokenizer has {source.tokenizer.size} ids, the model only {vocabulary}; "
@@ -264,7 +268,7 @@ def _write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:
         (folder / TEMPLATE).write_text(source.chat_template, encoding="utf-8")
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
         raise ExportError(
             f"name must be 1 to 128 letters, digits, '.', '_' or '-', got {name!r}; pass --name"
@@ -272,7 +276,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _free(place: Path) -> Path:
+def free_place(place: Path) -> Path:
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ExportError(
             f"{place}: already exists and is not an empty folder; give another --out, or remove it"

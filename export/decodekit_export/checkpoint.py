@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import tempfile
@@ -26,12 +27,15 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from decodekit.tokenizer import Tokenizer
+from decodekit_export.config_keys import known_keys
 from decodekit_export.errors import CheckpointError
+from decodekit_export.offline import offline
+from decodekit_export.plain_files import plain_file, read_json, read_text
 from decodekit_export.safe_config import safe_config
+from decodekit_export.weights import INDEX, Weights, find_weights, instead_of_weights
 
 TEMPLATE = "chat_template.jinja"
-_LARGEST_JSON = 64 << 20  # bytes; an index of many weights is the largest
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_SIZE = re.compile("size|dim|heads|embd|inner")  # keys that count places of an array
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Checkpoint:
 
         dtype  of what transformers does not keep in float32 whatever it is told
         """
-        with self._safe_copy() as folder, _offline():
+        with self.safe_copy() as folder, offline():
             try:
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     folder,
@@ -81,40 +85,41 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        if not (self.path / "tokenizer.json").is_file():
+        if not (self.path / "tokenizer.json").exists():
             raise CheckpointError(
                 f"{self.path}: no tokenizer.json; write one with "
                 "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
-        return Tokenizer(self.path / "tokenizer.json")
+        return Tokenizer(plain_file(self.path, "tokenizer.json"))
 
     @property
     def chat_template(self) -> str | None:
         """Jinja source, from its own file or from tokenizer_config.json; of several, the default."""
-        if (own := self.path / TEMPLATE).is_file():
-            return own.read_text(encoding="utf-8")
+        if (self.path / TEMPLATE).exists():
+            return read_text(self.path, TEMPLATE)
         found = self.json("tokenizer_config.json").get("chat_template")
         if isinstance(found, list):
-            found = {entry.get("name"): entry.get("template") for entry in found}.get("default")
+            named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+            found = named.get("default")
         return found if isinstance(found, str) else None
 
     @property
     def license(self) -> str | None:
         """Text of the licence file, if the folder has one."""
         names = sorted(p for p in self.path.iterdir() if re.fullmatch(r"(?i)licen[cs]e(\.(txt|md))?", p.name))
-        return names[0].read_text(encoding="utf-8") if names else None
+        return read_text(self.path, names[0].name) if names else None
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object of the folder; {} if there is no such file."""
-        path = self.path / name
-        return _read_json(path) if path.is_file() else {}
+        return read_json(self.path, name) if (self.path / name).exists() else {}
 
     @contextlib.contextmanager
-    def _safe_copy(self) -> Iterator[Path]:
+    def safe_copy(self) -> Iterator[Path]:
+        """A folder for the time of the block: the reduced configuration, and links to the weights."""
         with tempfile.TemporaryDirectory(prefix="decodekit-") as name:
             folder = Path(name)
             (folder / "config.json").write_text(json.dumps(dict(self.config)), encoding="utf-8")
-            for file in (*self.weights, *self.path.glob("model.safetensors.index.json")):
+            for file in (*self.weights, *self.path.glob(INDEX)):
                 (folder / file.name).symlink_to(file.resolve())
             yield folder
 
@@ -122,13 +127,14 @@ class Checkpoint:
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint in a folder, after checking what can be checked without loading weights."""
     folder = Path(path)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder}: no config.json, so no checkpoint; download it first")
+    if not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder}: {_no_checkpoint(folder)}")
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
             f"{folder}: holds an adapter; merge it into its base model first (merge_and_unload)"
         )
-    config, dropped = safe_config(_read_json(folder / "config.json"))
+    said = read_json(folder, "config.json")
+    config, dropped = safe_config(said, known_keys(said))
     if dropped:
         warnings.warn(
             f"{folder / 'config.json'}: ignored keys that describe no model: {', '.join(dropped)}",
@@ -137,43 +143,37 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if "quantization_config" in config:
         raise CheckpointError(f"{folder}: weights are quantised; export the checkpoint they were made from")
     _check_environment()
-    return Checkpoint(folder, config, _weights(folder))
+    weights = find_weights(folder)
+    _check_sizes(folder, config, weights)
+    return Checkpoint(folder, config, weights.files)
 
 
-def _weights(folder: Path) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    names: list[Any] = ["model.safetensors"]
-    if index.is_file():
-        listed = _read_json(index).get("weight_map")
-        names = [*listed.values()] if isinstance(listed, dict) else []
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+\.safetensors", name):
-            raise CheckpointError(f"{index}: weight file {name!r} is not a plain file name")
-    files = tuple(folder / name for name in sorted(set(names)))
-    missing = [file.name for file in files if not file.is_file()]
-    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-    if missing and pickles:
-        raise CheckpointError(
-            f"{folder}: only pickled weights ({pickles[0]}), which run code when loaded; if you trust them, "
-            "convert with AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
-        )
-    if missing or not files:
-        raise CheckpointError(
-            f"{folder}: weights are missing ({', '.join(missing) or index.name}); download them"
-        )
-    return files
+def _no_checkpoint(folder: Path) -> str:
+    if folder.is_file():
+        what = "an archive" if folder.suffix in (".zip", ".tar", ".gz", ".tgz") else "a file"
+        return f"{what}, not a folder with config.json; unpack or convert it first"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return instead_of_weights(names) or "no config.json, so no checkpoint; download it first"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"larger than {_LARGEST_JSON} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise CheckpointError(f"{path}: cannot be read ({exc})") from exc
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return content
+def _check_sizes(folder: Path, config: Mapping[str, Any], weights: Weights) -> None:
+    """Refuse numbers that the weights cannot have: a model is built before they are read into it."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_sizes(folder, value, weights)
+        elif isinstance(value, int) and value > _most(key, weights):
+            raise CheckpointError(
+                f"{folder / 'config.json'}: {key} is {value}, more than {weights.tensors} tensors of "
+                f"{weights.elements} numbers can have; the weights are not those of config.json"
+            )
+
+
+def _most(key: str, weights: Weights) -> float:
+    if "layer" in key:
+        return max(weights.tensors, 1000)
+    if "position" in key:
+        return max(weights.elements, 1 << 24)
+    return weights.elements if _SIZE.search(key) else math.inf
 
 
 def _check_environment() -> None:
@@ -183,21 +183,3 @@ def _check_environment() -> None:
             f"transformers {transformers.__version__} with the package kernels can run code named by a "
             "checkpoint (CVE-2026-4372); pip install 'transformers>=5.3', or uninstall kernels"
         )
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Nothing is fetched, and no progress bar is drawn."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
-        if bars:
-            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]

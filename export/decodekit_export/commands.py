@@ -6,11 +6,18 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from decodekit.hookspecs import Command, Register, hookimpl
 from decodekit_export.data_command import Data
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.finetune_command import Finetune
+from decodekit_export.source_arguments import add_source
+
+if TYPE_CHECKING:
+    from decodekit.bundle import Bundle
+    from decodekit_export.checkpoint_source import Source
+    from decodekit_export.stages import Stages
 
 
 @hookimpl
@@ -21,14 +28,20 @@ def register_commands(register: Register) -> None:
 
 
 class Export(Command):
-    """decodekit export CHECKPOINT --out BUNDLE"""
+    """decodekit export SOURCE --out BUNDLE"""
 
     help = "write a PyTorch checkpoint as an ONNX bundle, checked against the model"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("checkpoint", type=Path, help="a folder with config.json and safetensors weights")
+        add_source(parser, "source")
         parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="a new or empty folder")
         parser.add_argument("--cache", choices=["in_place", "concatenating"], default="in_place")
+        parser.add_argument(
+            "--engine",
+            choices=["decodekit", "optimum", "genai"],
+            default="decodekit",
+            help="who draws the graph: this exporter, optimum's, or onnxruntime-genai's model builder",
+        )
         parser.add_argument(
             "--compact", action="store_true", help="store weights in half the bytes where that loses nothing"
         )
@@ -80,34 +93,17 @@ class Export(Command):
         parser.add_argument("--json", action="store_true", help="print the manifest")
 
     def run(self, args: argparse.Namespace) -> int:
-        from decodekit_export.bundle import export_bundle
-        from decodekit_export.precision import Precision
-        from decodekit_export.quantization import Quantization
+        from decodekit_export.checkpoint_source import find_source
         from decodekit_export.stages import Stages
 
         if args.asymmetric and not args.quantize:
             raise ExportError("--asymmetric says how weights are rounded; pass --quantize too")
         stages = Stages()
+        source = find_source(args.source, revision=args.revision, offline=args.offline)
+        stages.source(source)
         try:
             with stages.running():
-                bundle = export_bundle(
-                    args.checkpoint,
-                    args.out,
-                    cache=args.cache,
-                    compact=args.compact,
-                    precision=Precision(args.dtype, () if args.quantize else args.keep),
-                    quantization=Quantization(args.quantize, args.block, args.keep, not args.asymmetric)
-                    if args.quantize
-                    else None,
-                    adapters=_named(args.adapter),
-                    merge=args.merge,
-                    text=args.text,
-                    name=args.name,
-                    license=_read(args.license_file),
-                    prompts=args.prompts,
-                    allow_no_eos=args.allow_no_eos,
-                    progress=stages.stage,
-                )
+                bundle = self._export(args, source, stages)
         except ParityError as error:
             stages.parity(error.parity.fields())
             raise
@@ -123,6 +119,52 @@ class Export(Command):
                 )
             )
         return 0
+
+    def _export(self, args: argparse.Namespace, source: Source, stages: Stages) -> Bundle:
+        from decodekit_export.bundle import export_bundle
+        from decodekit_export.precision import Precision
+        from decodekit_export.quantization import Quantization
+
+        if args.engine != "decodekit":
+            return self._with_engine(args, source, stages)
+        return export_bundle(
+            source,
+            args.out,
+            cache=args.cache,
+            compact=args.compact,
+            precision=Precision(args.dtype, () if args.quantize else args.keep),
+            quantization=Quantization(args.quantize, args.block, args.keep, not args.asymmetric)
+            if args.quantize
+            else None,
+            adapters=_named(args.adapter),
+            merge=args.merge,
+            text=args.text,
+            name=args.name,
+            license=_read(args.license_file),
+            prompts=args.prompts,
+            allow_no_eos=args.allow_no_eos,
+            progress=stages.stage,
+        )
+
+    def _with_engine(self, args: argparse.Namespace, source: Source, stages: Stages) -> Bundle:
+        from decodekit_export.engine_bundle import export_with_engine
+
+        for option in ("cache", "compact", "dtype", "quantize", "keep", "adapter", "merge", "text"):
+            if getattr(args, option) not in (None, False, [], "in_place", "float32"):
+                raise ExportError(
+                    f"--engine {args.engine} and --{option} exclude each other: it draws a float32 graph "
+                    "with the cache it has; leave one out"
+                )
+        return export_with_engine(
+            args.engine,
+            source,
+            args.out,
+            name=args.name,
+            license=_read(args.license_file),
+            prompts=args.prompts,
+            allow_no_eos=args.allow_no_eos,
+            progress=stages.stage,
+        )
 
 
 def _named(adapters: Sequence[str]) -> dict[str, Path]:

@@ -3,6 +3,8 @@ Every error the exporter raises on purpose.
 
 * ExportError        the model cannot become a bundle                     (2)
   * CheckpointError  the checkpoint folder is incomplete or not safe      (2)
+  * FetchError       the hub cannot be reached or does not give it        (3)
+  * EngineError      the asked-for exporter is not there or failed        (3)
   * ParityError      the graph does not compute what the model computes   (2)
 """
 
@@ -27,6 +29,20 @@ class CheckpointError(ExportError):
     """The checkpoint folder is incomplete or not safe to read."""
 
     code = "E_CHECKPOINT"
+
+
+class FetchError(ExportError):
+    """The hub cannot be reached, or does not give what was asked for."""
+
+    code = "E_FETCH"
+    exit_code = 3
+
+
+class EngineError(ExportError):
+    """The asked-for exporter is not installed, not safe to run, or failed."""
+
+    code = "E_EXPORT_ENGINE"
+    exit_code = 3
 
 
 class ParityError(ExportError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from decodekit.hookspecs import Command
 from decodekit_export.data_options import add_data_options
 from decodekit_export.settings import ORDERS, Settings
+from decodekit_export.source_arguments import add_source
 
 
 class Finetune(Command):
@@ -27,7 +28,7 @@ class Finetune(Command):
             text = help if value is None else f"{help} (default {value})"
             parser.add_argument(option, type=kind, default=value, metavar=metavar, help=text)
 
-        parser.add_argument("base", type=Path, help="a folder with config.json and safetensors weights")
+        add_source(parser, "base")
         parser.add_argument("data", type=Path, help="JSON lines, CSV, Parquet, or a saved dataset")
         parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
         add_data_options(parser)
@@ -50,18 +51,22 @@ class Finetune(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
-        os.environ["HF_HUB_OFFLINE"] = "1"
         # Threads that spin while they wait take the cores from whatever else the machine does.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+        from decodekit_export.checkpoint_source import find_source
         from decodekit_export.faults import DataError
         from decodekit_export.finetune import finetune
+        from decodekit_export.offline import offline
         from decodekit_export.progress import Display
 
         display = Display()
+        base = find_source(args.base, revision=args.revision, offline=args.offline)
+        if base.provenance:
+            display.note(f"{base}, in {base.path}")
         try:
-            with display.noting_warnings():
-                report = finetune(args.base, args.data, args.out, settings, display=display)
+            with offline(), display.noting_warnings():
+                report = finetune(base.path, args.data, args.out, settings, display=display)
         except DataError as error:
             if len(error.problems) > 1:
                 print("\n".join(error.problems), file=sys.stderr)

@@ -17,6 +17,7 @@ from decodekit.chat import Chat
 from decodekit.tokenizer import Tokenizer
 from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
 from decodekit_export.errors import CheckpointError
+from decodekit_export.plain_files import plain_file
 from decodekit_export.stop_ids import stop_ids
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -52,8 +53,8 @@ class Pretrained:
     def save_tokenizer(self, folder: Path) -> None:
         """Copy what encodes text, byte for byte; the template goes to its own file."""
         for name in TOKENIZER_FILES:
-            if (file := self.checkpoint.path / name).is_file():
-                shutil.copyfile(file, folder / name)
+            if (self.checkpoint.path / name).exists():
+                shutil.copyfile(plain_file(self.checkpoint.path, name), folder / name)
         if (template := self.checkpoint.chat_template) is not None:
             (folder / TEMPLATE).write_text(template, encoding="utf-8")
 

@@ -9,7 +9,7 @@ the same two verbs: `feed` tokens, and look at the cache of a `row`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,11 @@ class InPlaceRows:
         ids, counts = _pad(tokens)
         positions = self.lengths[:, None] + np.arange(ids.shape[1])
         self.lengths = (self.lengths + counts).astype(np.int32)
+        places = np.arange(self.lengths.max())
         feed = {
             "input_ids": ids,
             "position_ids": positions.astype(np.int64),
+            "attention_mask": (places < self.lengths[:, None]).astype(np.int64),
             "lengths": self.lengths,
             "total_length": np.asarray(self.lengths.max(), dtype=np.int32),
             "logit_positions": _columns(ids, wanted),
@@ -87,7 +89,8 @@ class InPlaceRows:
         binding.bind_output("logits")
         with _understood():
             self._session.run_with_iobinding(binding)
-        return next(o for o in binding.copy_outputs_to_cpu() if o.ndim == 3)
+        logits = next(o for o in binding.copy_outputs_to_cpu() if o.ndim == 3)
+        return _at(logits, self._names, wanted)
 
     def row(self, row: int) -> Array:
         """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
@@ -137,7 +140,7 @@ class ConcatenatingRows:
         out = dict(zip(self._outputs, values, strict=True))
         layers = range(len(self._cache))
         self._cache = np.stack([[out[f"present.{i}.{side}"] for side in ("key", "value")] for i in layers])
-        return np.asarray(out["logits"])
+        return _at(np.asarray(out["logits"]), self._names, wanted)
 
     def row(self, row: int) -> Array:
         """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
@@ -166,3 +169,8 @@ def _pad(tokens: Sequence[Sequence[int]]) -> tuple[Array, Array]:
 
 def _columns(ids: Array, wanted: Sequence[int] | None) -> Array:
     return np.asarray(range(ids.shape[1]) if wanted is None else wanted, dtype=np.int64)
+
+
+def _at(logits: Array, inputs: Collection[str], wanted: Sequence[int] | None) -> Array:
+    """The wanted columns, where the graph was not asked for them alone."""
+    return logits if wanted is None or "logit_positions" in inputs else logits[:, list(wanted)]

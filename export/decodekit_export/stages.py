@@ -14,12 +14,14 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from decodekit.bundle import Bundle
+    from decodekit_export.checkpoint_source import Source
 
 LINES = 10  # of ties or failures that are shown; a manifest has all
 STAGES = {
     "load": "reading the checkpoint",
     "round": "rounding the weights",
     "trace": "drawing the graph",
+    "engine": "waiting for the other exporter's graph",
     "check": "comparing it with the model",
     "read": "reading a text beside the model before rounding",
     "write": "sealing the bundle",
@@ -33,6 +35,11 @@ class Stages:
         self._console = Console(stderr=True, highlight=False)
         self._status = self._console.status("")
         self._stage, self._began = "", 0.0
+
+    def source(self, source: Source) -> None:
+        """Where a checkpoint from elsewhere came from; a folder speaks for itself."""
+        if source.provenance:
+            self._console.print(f"{escape(str(source))}, in {escape(str(source.path))}")
 
     @contextmanager
     def running(self) -> Iterator[None]:

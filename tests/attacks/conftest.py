@@ -1,49 +1,46 @@
-"""What hostile folders are made of, and a watch over what a process does while it opens one."""
+"""What hostile folders are made of, and a process in which they are opened under watch."""
 
-import os
-import sys
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from onnx_bytes import write_folder
+from watched import Watched
 
-_watching = None
-
-
-class Events(list):
-    """Audit events of the interpreter, in order: (name, arguments)."""
-
-    @property
-    def opened(self):
-        """Files, by path."""
-        return [os.fspath(args[0]) for name, args in self if name == "open" and not isinstance(args[0], int)]
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 
 
-def _hook(name, args):
-    if _watching is not None:
-        _watching.append((name, args))
-
-
-sys.addaudithook(_hook)
-
-
-@pytest.fixture
-def watch():
-    """Within it, what the process opens, imports, runs and connects to is collected."""
-
-    @contextmanager
-    def watch():
-        global _watching
-        _watching = events = Events()
-        try:
-            yield events
-        finally:
-            _watching = None
-
-    return watch
+@pytest.fixture(scope="session")
+def attack():
+    """Do something ("open", "load", "inspect", "graph") with a path; a report of what happened."""
+    watched = Watched("runtime", FIXTURES / "in_place", FIXTURES / "optimum", FIXTURES / "genai")
+    yield watched
+    watched.close()
 
 
 @pytest.fixture
 def folder(tmp_path, tokenizer_file):
     """A folder of another exporter that opens; a test then does something to it."""
     return write_folder(tmp_path / "folder", tokenizer_file)
+
+
+@pytest.fixture
+def refused(attack):
+    """Opening a folder is this error, and nothing but its files was touched."""
+
+    def refused(folder, message, error="BundleError"):
+        attack("open", folder).refused(message, error)
+
+    return refused
+
+
+@pytest.fixture
+def refused_graph(attack, refused):
+    """The same for a graph: of a folder that is in order otherwise, or alone."""
+
+    def refused_graph(place, message, content=None):
+        if content is None:
+            return attack("graph", place).refused(message)
+        (place / "model.onnx").write_bytes(content)
+        return refused(place, message)
+
+    return refused_graph

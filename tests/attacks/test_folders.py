@@ -1,29 +1,15 @@
-"""Hostile folders: rows M8 to M10, M13 to M17 and M23 of the reliability plan."""
+"""Hostile folders: what lies around the graph, and what it is called."""
 
 import os
 import shutil
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from onnx_bytes import CONFIG, FLOAT, FLOAT16, INT32, INT64, decoder, node, write_json
 
-import decodekit
 from decodekit.bundle import MANIFEST, open_bundle
-from decodekit.errors import BundleError, BundleHashError, TokenizerError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-
-
-def refused(folder, message, error=BundleError):
-    with pytest.raises(error, match=message):
-        open_bundle(folder)
-
-
-def refused_graph(folder, content, message):
-    (folder / "model.onnx").write_bytes(content)
-    refused(folder, message)
 
 
 # M8
@@ -48,8 +34,8 @@ IDS = {"input_ids": (("B", "T"), INT64)}
         ({"input_ids": (("B", 128), INT64)}, "input_ids is fixed to 128 .* export with dynamic axes"),
     ],
 )
-def test_m8_inputs_that_a_loop_cannot_feed_are_listed(folder, inputs, message):
-    refused_graph(folder, decoder(inputs=inputs), message)
+def test_m8_inputs_that_a_loop_cannot_feed_are_listed(folder, inputs, message, refused_graph):
+    refused_graph(folder, message, decoder(inputs=inputs))
 
 
 @pytest.mark.parametrize(
@@ -69,26 +55,26 @@ def test_m8_inputs_that_a_loop_cannot_feed_are_listed(folder, inputs, message):
         ),
     ],
 )
-def test_m8_a_cache_that_is_no_array_of_a_loop_is_described(folder, caches, message):
-    refused_graph(folder, decoder(**caches), message)
+def test_m8_a_cache_that_is_no_array_of_a_loop_is_described(folder, caches, message, refused_graph):
+    refused_graph(folder, message, decoder(**caches))
 
 
 # M9
 
 
-def test_m9_fewer_presents_than_pasts_are_refused(folder):
-    refused_graph(folder, decoder(**{"present.0.value": None}), "no present.0.value")
-    refused_graph(folder, decoder(**{"past_key_values.0.value": None}), "no input past_key_values.0.value")
-    refused_graph(folder, decoder(layers=0), "no input past_key_values.0.key, so it keeps no cache")
+def test_m9_fewer_presents_than_pasts_are_refused(folder, refused_graph):
+    refused_graph(folder, "no present.0.value", decoder(**{"present.0.value": None}))
+    refused_graph(folder, "no input past_key_values.0.value", decoder(**{"past_key_values.0.value": None}))
+    refused_graph(folder, "no input past_key_values.0.key, so it keeps no cache", decoder(layers=0))
 
 
-def test_m9_past_and_present_belong_together_by_name(folder):
+def test_m9_past_and_present_belong_together_by_name(folder, refused_graph):
     names = ["past_key_values.0.key", "past_key_values.0.value", "present.0.value", "present.0.key"]
     crossed = node("GroupQueryAttention", ["q", "k", "v", *names[:2]], ["out", *names[2:]], "com.microsoft")
     refused_graph(
         folder,
-        decoder(attention="Shape", nodes=[crossed]),
         "past_key_values.0.key goes to .* not to present.0.key",
+        decoder(attention="Shape", nodes=[crossed]),
     )
 
 
@@ -101,19 +87,23 @@ def test_m10_a_graph_with_more_tokens_than_the_tokenizer_opens(folder):
     assert open_bundle(folder).vocabulary == 512
 
 
-def test_m10_a_graph_with_fewer_tokens_than_the_tokenizer_is_not_decoded(folder):
-    with pytest.raises(BundleError, match="the graph knows 10 tokens, .*; id 10 .* is out of reach"):
-        decodekit.load(folder)
+def test_m10_a_graph_with_fewer_tokens_than_the_tokenizer_is_not_decoded(folder, refused, attack):
+    attack("load", folder).refused("the graph knows 10 tokens, .*; id 10 .* is out of reach")
 
 
 # M13, M14
 
 
+@pytest.mark.parametrize("eos", [None, []])
+@pytest.mark.parametrize("do", ["open", "load"])
+def test_m13_a_folder_in_which_nothing_ends_an_answer_is_refused(attack, folder, eos, do):
+    write_json(folder / "generation_config.json", eos_token_id=eos)
+    attack(do, folder).refused("no answer would end; add eos_token_id")
+
+
 @pytest.mark.parametrize(
     ("eos", "message"),
     [
-        (None, "no answer would end"),
-        ([], "no answer would end"),
         (10, r"stop_ids must be in \[0, 10\), got 10"),
         (-1, r"stop_ids must be in \[0, 10\), got -1"),
         ([3, 2**70], r"stop_ids must be in \[0, 10\)"),
@@ -127,7 +117,7 @@ def test_m10_a_graph_with_fewer_tokens_than_the_tokenizer_is_not_decoded(folder)
         ({"id": 3}, "eos_token_id must be an int"),
     ],
 )
-def test_m14_an_end_that_is_no_token_is_refused(folder, eos, message):
+def test_m14_an_end_that_is_no_token_is_refused(folder, eos, message, refused):
     write_json(folder / "generation_config.json", eos_token_id=eos)
     refused(folder, message)
 
@@ -135,13 +125,13 @@ def test_m14_an_end_that_is_no_token_is_refused(folder, eos, message):
 # M15
 
 
-def test_m15_a_manifest_that_is_missing_altered_or_newer_has_three_answers(tmp_path):
+def test_m15_a_manifest_that_is_missing_altered_or_newer_has_three_answers(tmp_path, refused):
     folder = shutil.copytree(FIXTURES / "in_place", tmp_path / "bundle")
     manifest = (folder / MANIFEST).read_text()
     (folder / MANIFEST).write_text(manifest.replace('"format": 1', '"format": 2'))
     refused(folder, "newer than this decodekit; upgrade it")
     (folder / MANIFEST).write_text(manifest.replace('"sha256": "', '"sha256": "0'))
-    refused(folder, "sha256 differs", BundleHashError)
+    refused(folder, "sha256 differs", "BundleHashError")
     (folder / MANIFEST).unlink()
     refused(folder, "no decodekit.json, genai_config.json or config.json says what the model is")
 
@@ -161,56 +151,40 @@ ACTING = {
 }
 
 
-RUNNING = ("import", "exec", "compile", "socket", "subprocess", "os.system", "os.exec", "os.posix", "ctypes")
-
-
-def test_m16_a_configuration_that_names_code_runs_and_fetches_nothing(folder, watch):
+@pytest.mark.parametrize("do", ["open", "inspect"])
+def test_m16_a_configuration_that_names_code_runs_and_fetches_nothing(folder, do, attack):
     (folder / "modeling_evil.py").write_text("raise SystemExit('ran')")
     (folder / "tokenization_evil.py").write_text("raise SystemExit('ran')")
     write_json(folder / "config.json", **CONFIG, **ACTING)
     write_json(folder / "tokenizer_config.json", **ACTING)
-    path = list(sys.path)
-    with watch() as events:
-        assert open_bundle(folder).stop_ids == {3}
-    assert sys.path == path and not {"modeling_evil", "tokenization_evil"} & sys.modules.keys()
-    assert all(Path(name).parent == folder and Path(name).suffix != ".py" for name in events.opened)
-    acting = (
-        "import",
-        "exec",
-        "compile",
-        "socket",
-        "subprocess",
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "ctypes",
-    )
-    assert not [name for name, _ in events if name.startswith(acting)]
+    report = attack(do, folder)
+    assert report.accepted() == [3] if do == "open" else report.accepted()[0] == 0
+    assert not [path for path in report.opened if "evil" in path]
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "[" * 200_000, '{"a":' * 100_000, '{"a": 1' + "0" * 5000 + "}"]
 )
-def test_m16_a_configuration_that_is_none_is_named(folder, name, text):
+def test_m16_a_configuration_that_is_none_is_named(folder, name, text, refused):
     (folder / name).write_text(text)
     refused(folder, f"{name}: not a JSON object")
 
 
-def test_m16_a_configuration_without_end_is_not_read(folder):
+def test_m16_a_configuration_without_end_is_not_read(folder, refused):
     with (folder / "config.json").open("r+b") as f:
         f.truncate(1 << 30)
     refused(folder, f"config.json: not a JSON object .{1 << 30} bytes; at most")
 
 
 @pytest.mark.parametrize("said", [None, "x", [], {"decoder": []}, {"decoder": {"filename": 1}}])
-def test_m16_a_genai_config_of_another_shape_is_named(folder, said):
+def test_m16_a_genai_config_of_another_shape_is_named(folder, said, refused):
     write_json(folder / "genai_config.json", model=said)
     refused(folder, "genai_config.json: no model.decoder.filename")
 
 
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "model.onnx/..", "a\nb"])
-def test_m16_a_genai_config_names_no_graph_outside(folder, name):
+def test_m16_a_genai_config_names_no_graph_outside(folder, name, refused):
     write_json(folder / "genai_config.json", model={"decoder": {"filename": name}, "context_length": 8})
     refused(folder, "leaves the folder, though it is the graph")
 
@@ -219,24 +193,22 @@ def test_m16_a_genai_config_names_no_graph_outside(folder, name):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"model": {}}', "[" * 100_000, '{"a":' * 100_000])
-def test_m17_a_tokenizer_that_is_none_is_named(folder, text):
+def test_m17_a_tokenizer_that_is_none_is_named(folder, text, refused):
     (folder / "tokenizer.json").write_text(text)
-    refused(folder, "tokenizer.json: not a tokenizer.json", TokenizerError)
+    refused(folder, "tokenizer.json: not a tokenizer.json", "TokenizerError")
 
 
-def test_m17_a_tokenizer_cut_off_anywhere_is_named(folder):
+def test_m17_a_tokenizer_cut_off_anywhere_is_named(folder, refused):
     content = (folder / "tokenizer.json").read_bytes()
     for i in range(16):
         (folder / "tokenizer.json").write_bytes(content[: i * len(content) // 16])
-        refused(folder, "tokenizer.json", TokenizerError)
+        refused(folder, "tokenizer.json", "TokenizerError")
 
 
-def test_m17_a_tokenizer_of_half_a_gigabyte_is_not_read(folder):
+def test_m17_a_tokenizer_of_half_a_gigabyte_is_not_read(folder, refused):
     with (folder / "tokenizer.json").open("r+b") as f:
         f.truncate(500 << 20)
-    began = time.monotonic()
-    refused(folder, f"tokenizer.json: {500 << 20} bytes; at most", TokenizerError)
-    assert time.monotonic() - began < 1
+    refused(folder, f"tokenizer.json: {500 << 20} bytes; at most", "TokenizerError")
 
 
 # M23
@@ -258,16 +230,16 @@ def test_m23_a_folder_that_cannot_be_written_opens(folder):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "config.json", "tokenizer.json", "."])
-def test_m23_what_cannot_be_read_is_named(folder, name):
+def test_m23_what_cannot_be_read_is_named(folder, name, refused):
     (folder / name).chmod(0)
     if os.access(folder / name, os.R_OK):
         pytest.skip("the superuser may read everything")
     try:
-        refused(folder, "folder", (BundleError, TokenizerError))
+        refused(folder, "folder", ("BundleError", "TokenizerError"))
     finally:
         (folder / name).chmod(0o755)
 
 
-def test_m23_a_name_that_no_file_system_takes_is_named():
+def test_m23_a_name_that_no_file_system_takes_is_named(refused):
     refused("x" * 5000, "cannot be read .*File name too long")
     refused("a\0b", "no such folder")
