@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from decodekit.commands.batch import Batch
 from decodekit.commands.compare import Compare
 from decodekit.commands.doctor import Doctor
 from decodekit.commands.generate import Generate
@@ -64,6 +65,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     own = {
         "generate": Generate(plugins),
+        "batch": Batch(plugins),
         "compare": Compare(plugins),
         "trace": Trace(plugins),
         "score": Score(plugins),

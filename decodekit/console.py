@@ -16,6 +16,7 @@ from rich.table import Table
 from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
+from decodekit.jobs.summary import Summary, tokens
 from decodekit.score import Sum
 from decodekit.verdict import Verdict
 
@@ -27,6 +28,7 @@ _err = Console(stderr=True, highlight=False)
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 10  # characters
+LINE_SECONDS = 30.0  # between two lines of a job where there is no terminal
 
 
 def show_error(error: DecodekitError) -> None:
@@ -146,6 +148,78 @@ class ScoreBar:
         speed = self._sum.count / max(time.monotonic() - self._began, 1e-9)
         text = f"{speed:,.0f} tokens/s, perplexity {self._sum.perplexity:.3f}"
         self._progress.update(self._task, advance=added.count, description=text)
+
+
+class JobBar:
+    """How a job goes on: rows, tokens a second, what a row costs, how long still."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:,} of {task.total:,} rows"),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=_err,
+            disable=not _err.is_terminal,
+            transient=True,
+        )
+
+    def __enter__(self) -> JobBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, rows: int, done: int) -> JobBar:
+        """A job of so many rows, of which some are done."""
+        self._rows, self._done, self._first = rows, done, done
+        self._tokens = self._failed = 0
+        self._began = self._told = time.monotonic()
+        self._task = self._progress.add_task("", total=rows, completed=done)
+        if done:
+            show_note(f"{done:,} of {rows:,} rows are done; going on")
+        return self
+
+    def advance(self, record: Mapping[str, Any]) -> None:
+        """One more row."""
+        self._done += 1
+        self._tokens += tokens(record)
+        self._failed += bool(record.get("error"))
+        now = time.monotonic()
+        if now - self._told > (0.25 if _err.is_terminal else LINE_SECONDS):
+            self._told = now
+            self._tell(now - self._began)
+
+    def _tell(self, seconds: float) -> None:
+        new = self._done - self._first
+        text = f"{self._tokens / seconds:,.0f} tokens/s, {1000 * seconds / new:,.1f} ms and "
+        text += f"{self._tokens / new:,.1f} tokens a row"
+        text += f", {self._failed:,} failed" if self._failed else ""
+        if _err.is_terminal:
+            self._progress.update(self._task, completed=self._done, description=text)
+        else:
+            left = (self._rows - self._done) * seconds / new
+            show_note(f"{self._done:,} of {self._rows:,} rows, {text}, {left:,.0f} s left")
+
+
+def show_summary(file: str, summary: Summary) -> None:
+    """What became of the rows of a job."""
+    facts: dict[str, str] = {"rows": f"{summary.rows:,}, {summary.failed:,} failed"}
+    for code, count in summary.errors.most_common():
+        facts[code] = f"{count:,}"
+    if summary.finish_reasons:
+        ends = summary.finish_reasons.most_common()
+        facts["ended by"] = ", ".join(f"{reason} {count:,}" for reason, count in ends)
+        facts["tokens"] = f"{summary.prompt_tokens:,} read, {summary.completion_tokens:,} written"
+        middle, most = summary.length(0.5), summary.length(1.0)
+        facts["written a row"] = (
+            f"{middle:,} tokens in the middle, {summary.length(0.9):,} at most in 9 of 10, {most:,} in all"
+        )
+    if summary.scored_tokens:
+        facts["perplexity"] = f"{Sum(summary.scored_tokens, summary.logprob).perplexity:.4f}"
+        facts["tokens"] = f"{summary.scored_tokens:,}"
+    show_facts(file, facts)
 
 
 def show_comparison(prompt: str, comparison: Comparison) -> None:

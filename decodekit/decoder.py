@@ -25,7 +25,7 @@ from decodekit.companion import Companion
 from decodekit.completion import Completion, best
 from decodekit.engine import Engine
 from decodekit.errors import ParameterError, PromptError
-from decodekit.gathering import gather
+from decodekit.gathering import Started, begin, gather
 from decodekit.model import Model
 from decodekit.parameters import whole
 from decodekit.plugins import Plugins
@@ -121,6 +121,19 @@ class Decoder:
         with closing(gather(self.engine, self.request, prepared, n or 1)) as started:
             completions = [pieces.complete(future.result()) for future, pieces in started]
         return completions[0] if one else completions
+
+    def begin(
+        self, prompt: Prompt, chain: Written = None, *, n: int | None = None, **options: Any
+    ) -> Sequence[Started]:
+        """The completions of one prompt, begun and not waited for.
+
+        Each is a future of events, and the pieces that `complete` makes of them. Cancelled, it ends.
+        """
+        if _is_many(prompt):
+            raise PromptError("begin takes one prompt; call it for each")
+        prepared, _ = self._prepare(prompt, chain, n, options)
+        (one,) = self._with_prompt_logprobs(prepared)
+        return begin(self.engine, self._request, one, n or 1)
 
     async def agenerate(
         self,

@@ -12,9 +12,13 @@ Every error decodekit raises on purpose.
     * ContextError     prompt and answer do not fit the context window               (2)
   * InputError         a file of lines that cannot be used; also a ValueError        (2)
     * RecordError      a record that is malformed or cannot be decoded again         (2)
+    * JobError         a job that was begun with something else                      (2)
+  * ErrorLimitError    more rows of a job failed than may                            (2)
   * UnknownNameError   nothing of that name is installed; also a KeyError            (2)
   * DeviceError        the asked-for device is not to be had                         (3)
   * PluginError        an installed plugin cannot be used                            (3)
+  * OutputError        a file that cannot be written                                 (3)
+    * LockedError      another process writes it                                     (3)
   * StrategyError      a strategy raised while a token was chosen                    (4)
     * ContractError    a strategy broke a law of its contract                        (4)
   * NumericalError     the model's logits are not numbers                            (4)
@@ -101,6 +105,19 @@ class RecordError(InputError):
     code = "E_RECORD"
 
 
+class JobError(InputError):
+    """A job that was begun with something else."""
+
+    code = "E_JOB"
+
+
+class ErrorLimitError(DecodekitError):
+    """More rows of a job failed than may."""
+
+    code = "E_ERROR_LIMIT"
+    exit_code = 2
+
+
 class UnknownNameError(DecodekitError, KeyError):
     """Nothing of that name is installed."""
 
@@ -123,6 +140,19 @@ class PluginError(DecodekitError):
 
     code = "E_PLUGIN"
     exit_code = 3
+
+
+class OutputError(DecodekitError, OSError):
+    """A file that cannot be written."""
+
+    code = "E_OUTPUT"
+    exit_code = 3
+
+
+class LockedError(OutputError):
+    """Another process writes it."""
+
+    code = "E_LOCKED"
 
 
 class StrategyError(DecodekitError):

@@ -40,7 +40,7 @@ def gather(
         for prepared in prompts:
             while True:
                 try:
-                    started.extend(_samples(engine, make, prepared, n))
+                    started.extend(begin(engine, make, prepared, n))
                     break
                 except QueueFullError:  # there is room once one of ours is through
                     if not started:
@@ -58,7 +58,7 @@ def gather(
             future.cancel()
 
 
-def _samples(engine: Engine, make: MakeRequest, prepared: Prepared, n: int) -> list[Started]:
+def begin(engine: Engine, make: MakeRequest, prepared: Prepared, n: int) -> list[Started]:
     """The n samples of a prompt, which is read once."""
     leader, requests, started = None, [], []
     first = prepared.settings.sample

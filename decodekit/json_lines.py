@@ -27,7 +27,7 @@ def objects(file: BinaryIO, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     while line := file.readline(MAX_LINE + 1):
         number += 1
         if line.strip():
-            yield f"{name}:{number}", _object(f"{name}:{number}", line)
+            yield f"{name}:{number}", parse_line(f"{name}:{number}", line)
 
 
 def parse(place: str, text: str) -> Any:
@@ -38,7 +38,8 @@ def parse(place: str, text: str) -> Any:
         raise InputError(f"{place}: not JSON ({exc}); write one object a line") from exc
 
 
-def _object(place: str, line: bytes) -> dict[str, Any]:
+def parse_line(place: str, line: bytes) -> dict[str, Any]:
+    """The object that a line holds."""
     if len(line) > MAX_LINE:
         raise InputError(f"{place}: longer than {MAX_LINE:,} bytes; write one object a line")
     try:

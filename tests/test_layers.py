@@ -39,7 +39,7 @@ LAYERS = [
     {"session", "scorer", "trace_page", "trace_recipe", "trace_step", "first_run"},
     {"trace"},
     {"decoder"},
-    {"comparison", "doctor", "inspection", "verify", "loading", "bundle_check"},
+    {"comparison", "doctor", "inspection", "verify", "loading", "bundle_check", "jobs"},
     {"console", "replay"},
     {"commands"},
     {"cli", "__init__"},
@@ -50,6 +50,7 @@ ONLY_HERE = {
     "tokenizers": {"tokenizer", "regex_trial"},
     "jinja2": {"chat_template", "template_sandbox"},
     "rich": {"console"},
+    "pyarrow": {"jobs"},
 }
 NEVER = {"torch", "onnx", "transformers"}
 PURE = {"ops", "processors", "noise", "sampling", "strategies", "stopping", "history"}

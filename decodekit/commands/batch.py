@@ -1,0 +1,232 @@
+"""`decodekit batch MODEL IN OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decodekit.commands.asking import add_chain, add_machine, settings
+from decodekit.errors import ParameterError
+from decodekit.hookspecs import Command
+from decodekit.parameters import whole
+from decodekit.plugins import Plugins
+
+if TYPE_CHECKING:
+    from decodekit.decoder import Decoder
+    from decodekit.jobs.answering import Record
+    from decodekit.jobs.runner import Watch
+    from decodekit.jobs.sources import Source
+
+COLUMNS = {
+    **{"row": "int64", "id": "string", "text": "string", "finish_reason": "string"},
+    **{"prompt_tokens": "int64", "completion_tokens": "int64", "error": "string", "record": "string"},
+}
+
+
+class Batch(Command):
+    """decodekit batch MODEL IN OUT"""
+
+    help = "decode the rows of a file; the same command again goes on where it ended"
+
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("model", help="a bundle's folder, or the name of an embedded model")
+        add_files(
+            parser, "rows: JSON lines, OpenAI's batch format or plain; CSV; Parquet; - is standard input"
+        )
+        add_chain(parser)
+        parser.add_argument("-n", type=int, help="answers per row")
+        parser.add_argument("--logprobs", type=int, metavar="K", help="each token's K best alternatives too")
+        parser.add_argument(
+            "--score", action="store_true", help="score each row's completion instead of generating one"
+        )
+        parser.add_argument(
+            "--order", default="input", choices=["input", "done"], help="of the records; default: input"
+        )
+        parser.add_argument(
+            "--carry", action="append", default=[], metavar="FIELD", help="copy a field into the record"
+        )
+        parser.add_argument(
+            "--model-name", metavar="NAME", help="what rows call the model; default: the bundle's name"
+        )
+        add_running(parser)
+        parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
+
+    def run(self, args: argparse.Namespace) -> int:
+        from decodekit import console
+        from decodekit.jobs import parquet
+        from decodekit.jobs.answering import Answering
+        from decodekit.jobs.tasks import Tasks
+
+        as_parquet = args.out.endswith(".parquet")
+        if as_parquet:
+            parquet.check_installed()
+        with closing(loaded(args, self.plugins)) as decoder:
+            options = {**settings(args), "logprobs": args.logprobs}
+            options = {name: value for name, value in options.items() if value not in (None, [], False, 0)}
+            seed = options.pop("seed", None)
+            check_defaults(decoder, args.process, options)
+            tasks = Tasks(self.plugins, args.process, options, args.n)
+            name = args.model_name or decoder.bundle.name
+            asked = {"chain": args.process, **options, "n": args.n, "seed": seed, "score": args.score}
+            asked |= {"order": args.order, "carry": args.carry, "model_name": name}
+            results = Path(f"{args.out}.journal" if as_parquet else args.out)
+            if as_parquet and Path(args.out).exists() and not results.exists():
+                raise ParameterError(f"{args.out}: is there already and no job wrote it; give another file")
+            summary = run_job(
+                args,
+                decoder,
+                asked,
+                results,
+                lambda seed: Answering(decoder, tasks, seed, args.score, name, args.carry),
+                seed=seed,
+                ordered=args.order == "input",
+            )
+        if as_parquet:
+            parquet.write(Path(args.out), COLUMNS, map(_columns, _records(results)))
+        if args.json:
+            print(json.dumps({"out": args.out, **summary.to_json()}))
+        else:
+            console.show_summary(args.out, summary)
+        return 1 if summary.failed else 0
+
+
+def add_files(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where rows come from."""
+    from decodekit.jobs.sources import FORMATS
+
+    parser.add_argument("input", metavar="IN", help=what)
+    parser.add_argument("out", metavar="OUT", help="a new file, or that of the job that is to go on")
+    parser.add_argument("--format", default="auto", choices=["auto", *FORMATS], help="of IN")
+    parser.add_argument(
+        "--field", action="append", default=[], metavar="NAME=THEIRS", help="IN calls the field NAME so"
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How a job runs."""
+    add_machine(parser)
+    parser.add_argument("--max-rows", type=int, default=16, metavar="N", help="sequences decoded together")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="decode every sequence in calls of its own"
+    )
+    parser.add_argument("--group", type=int, default=256, metavar="N", help="records synced together at most")
+    parser.add_argument("--max-errors", type=int, metavar="N", help="stop once more rows than that failed")
+    parser.add_argument("--retry-errors", action="store_true", help="try rows again that failed")
+
+
+def loaded(args: argparse.Namespace, plugins: Plugins) -> Decoder:
+    """The decoder a job asks for."""
+    from decodekit.loading import load
+
+    whole("--group", args.group, "[1, inf)")
+    if args.max_errors is not None:
+        whole("--max-errors", args.max_errors, "[0, inf)")
+    return load(
+        args.model,
+        device=args.device,
+        threads=args.threads,
+        plugins=plugins,
+        max_rows=args.max_rows,
+        deterministic=args.deterministic,
+    )
+
+
+def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any]) -> None:
+    """What holds for every row is right before the first one is begun."""
+    from decodekit.chain import parse
+    from decodekit.settings import Settings
+    from decodekit.stopping import StoppingCriterion
+
+    decoder.processors(chain)
+    parse(Settings.of(options).criteria, decoder.plugins.stopping_criteria, StoppingCriterion)
+
+
+def run_job(
+    args: argparse.Namespace,
+    decoder: Decoder,
+    asked: Mapping[str, Any],
+    results: Path,
+    answerer: Callable[[int], Any],
+    *,
+    seed: int | None,
+    ordered: bool,
+    kind: Callable[[int, int], Watch] | None = None,
+) -> Any:
+    """Run what is left of a job; its summary."""
+    from decodekit import console
+    from decodekit.gathering import AHEAD
+    from decodekit.jobs.job import Job
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    source = source_of(args, results)
+    job = Job(
+        source=source,
+        results=results,
+        begun_with=begun_with(decoder, {**asked, "deterministic": args.deterministic, "field": args.field}),
+        answerer=answerer,
+        seed=seed,
+        ordered=ordered,
+        ahead=AHEAD * args.max_rows,
+        group=args.group,
+        max_errors=args.max_errors,
+        note=console.show_note,
+    )
+    with console.JobBar() as bar:
+        return job.run(bar.begin, retry=args.retry_errors)
+
+
+def source_of(args: argparse.Namespace, results: Path) -> Source:
+    """The rows a job is about."""
+    from decodekit.jobs.sources import open_source
+
+    fields = {}
+    for text in args.field:
+        here, equals, there = text.partition("=")
+        if not (here and equals and there):
+            raise ParameterError(f"--field must be NAME=THEIRS, got {text!r}")
+        fields[here] = there
+    return open_source(args.input, args.format, folder=results.parent, fields=fields)
+
+
+def begun_with(decoder: Decoder, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What may not change while a job lasts, as plain data."""
+    from decodekit.preparation import origin
+
+    made = origin(decoder.bundle, decoder.model)
+    plugins = {p.name: p.distribution for p in decoder.plugins.installed if p.state == "ok"}
+    facts = {
+        "bundle": {"name": made["bundle"], "sha256": made["bundle_sha256"]},
+        "settings": asked,
+        "software": {**made["made_by"], **plugins},
+    }
+    return dict(json.loads(json.dumps(facts)))
+
+
+def _records(results: Path) -> Any:
+    with results.open("rb") as file:
+        yield from map(json.loads, file)
+
+
+def _columns(record: Record) -> Record:
+    """A record as a row of a table; all of it is in the last column."""
+    body = record if not record.get("response") else record["response"]["body"]
+    answer = body.get("choices", [body])[0]
+    text = answer["message"]["content"] if "message" in answer else answer.get("text")
+    error = record.get("error")
+    return {
+        "row": record["row"],
+        "id": record.get("custom_id", record["id"]),
+        "text": text,
+        "finish_reason": answer.get("finish_reason"),
+        **{name: body.get("usage", {}).get(name) for name in ("prompt_tokens", "completion_tokens")},
+        "error": None if not error else f"{error['code']}: {error['message']}",
+        "record": json.dumps(record, ensure_ascii=False),
+    }
