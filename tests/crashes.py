@@ -3,7 +3,6 @@ Crashes: a job is ended at every call that reaches the disk, or killed at random
 
     python tests/crashes.py calls                 at each write, fsync, rename and truncation, four ways
     python tests/crashes.py moments --kills 500   kill -9 at random moments, until so many struck
-    python tests/crashes.py cuts                  the results cut at every byte of their last records
 
 In the end the results must be those of a run that nothing happened to, byte by byte. Exit status 1 if not.
 """
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -226,11 +226,11 @@ class Trial:
         shutil.rmtree(case.folder)
 
 
-def calls(trial: Trial) -> int:
-    """End the job at each call, each way."""
+def calls(trial: Trial, every: int) -> int:
+    """End the job at calls, the first, the one `every` later, ...; each way, from another first one."""
     struck = 0
-    for how in HOWS:
-        for at in range(10_000):
+    for first, how in enumerate(HOWS):
+        for at in count(first % every, every):
             case = trial.case()
 
             def act(at: int = at, how: str = how, case: Case = case) -> None:
@@ -263,23 +263,6 @@ def moments(trial: Trial, kills: int) -> int:
     return struck
 
 
-def cuts(trial: Trial) -> int:
-    """Cut the results of the unbroken run at every byte of their last two lines, with and without garbage."""
-    *_, first, second = trial.expected.splitlines(keepends=True)
-    whole, struck = trial.case(), 0
-    assert status(child(whole.all_of_it)) == 0
-    for lost in range(len(first) + len(second) + 1):
-        for garbage in (b"", b"\0" * 9, b'{"row"'):
-            case = trial.case()
-            shutil.copytree(whole.folder, case.folder, dirs_exist_ok=True)
-            os.truncate(case.results, case.results.stat().st_size - lost)
-            with case.results.open("ab") as file:
-                file.write(garbage)
-            trial.finish(case, f"{lost} bytes cut, {garbage!r} behind")
-            struck += 1
-    return struck
-
-
 def trials(arguments: argparse.Namespace) -> Iterator[Trial]:
     for ordered in (True, False):
         with tempfile.TemporaryDirectory() as folder:
@@ -290,8 +273,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["calls", "moments", "cuts"])
+    parser.add_argument("what", choices=["calls", "moments"])
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--every", type=int, default=1, help="of so many calls one")
     parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--model", default="table", help="a bundle; default: a table of logits")
     arguments = parser.parse_args()
@@ -300,7 +284,7 @@ def main() -> int:
         if arguments.what == "moments":
             struck = moments(trial, arguments.kills // 2)
         else:
-            struck = {"calls": calls, "cuts": cuts}[arguments.what](trial)
+            struck = calls(trial, arguments.every)
         order = "in order" if trial.ordered else "as they are done"
         print(f"{struck} {arguments.what}, records {order}: {len(trial.wrong)} wrong", flush=True)
         wrong += trial.wrong

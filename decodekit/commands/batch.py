@@ -69,10 +69,9 @@ class Batch(Command):
         if as_parquet:
             parquet.check_installed()
         with closing(loaded(args, self.plugins)) as decoder:
-            options = {**settings(args), "logprobs": args.logprobs}
-            options = {name: value for name, value in options.items() if value not in (None, [], False, 0)}
+            options = given({**settings(args), "logprobs": args.logprobs})
             seed = options.pop("seed", None)
-            check_defaults(decoder, args.process, options)
+            check_defaults(decoder, args.process, options, args.n)
             tasks = Tasks(self.plugins, args.process, options, args.n)
             name = args.model_name or decoder.bundle.name
             asked = {"chain": args.process, **options, "n": args.n, "seed": seed, "score": args.score}
@@ -139,12 +138,18 @@ def loaded(args: argparse.Namespace, plugins: Plugins) -> Decoder:
     )
 
 
-def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any]) -> None:
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the command line says something about."""
+    return {n: value for n, value in options.items() if not (value is None or value is False or value == [])}
+
+
+def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any], n: int | None = None) -> None:
     """What holds for every row is right before the first one is begun."""
     from decodekit.chain import parse
-    from decodekit.settings import Settings
+    from decodekit.settings import MAX_SAMPLES, Settings
     from decodekit.stopping import StoppingCriterion
 
+    whole("n", 1 if n is None else n, f"[1, {MAX_SAMPLES}]")
     decoder.processors(chain)
     parse(Settings.of(options).criteria, decoder.plugins.stopping_criteria, StoppingCriterion)
 

@@ -133,8 +133,8 @@ class Job:
 
     def _resume(self, journal: Journal, at: Checkpoint) -> tuple[Checkpoint, Window, Summary]:
         """What is done: as the checkpoint says, and what came after it. What is torn is cut off."""
-        if at.bytes > journal.synced:
-            self.note(f"{journal.path}: shorter than when it was last synced; all of it is read again")
+        if at.bytes and (at.bytes > journal.synced or journal.tail(at.bytes) != at.tail):
+            self.note(f"{journal.path}: is not as it was last synced; all of it is read again")
             at = Checkpoint()
         window, summary, size = Window(at.low, at.ahead), Summary(at.summary), at.bytes
         for line in journal.lines(size):

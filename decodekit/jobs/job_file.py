@@ -26,6 +26,7 @@ class Checkpoint:
     """How far a job is; all of it is on the disk.
 
     bytes    of the results
+    tail     digest of the last of them, see `Journal.tail`
     low      rows below this number are done
     ahead    rows above it that are done too
     mark     where row `low` begins in the input
@@ -34,6 +35,7 @@ class Checkpoint:
     """
 
     bytes: int = 0
+    tail: str = ""
     low: int = 0
     ahead: tuple[int, ...] = ()
     mark: Mark = BEGIN

@@ -8,6 +8,7 @@ group at most. What it leaves behind the last whole line is cut off when the jou
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from decodekit.errors import LockedError, OutputError
 from decodekit.jobs.storage import sync_folder, write_all, writing
 
 BLOCK = 1 << 20  # bytes read at a time
+TAIL = 4096  # bytes by which a place is known
 
 
 class Journal:
@@ -48,6 +50,11 @@ class Journal:
             for line in file:
                 if line.endswith(b"\n"):
                     yield line
+
+    def tail(self, size: int) -> str:
+        """Digest of what comes just before that byte: a place is known again by it."""
+        begin = max(0, size - TAIL)
+        return hashlib.blake2b(os.pread(self._file, size - begin, begin), digest_size=16).hexdigest()
 
     def cut(self, size: int) -> int:
         """Forget what is behind that byte; how many bytes that was."""

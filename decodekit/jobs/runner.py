@@ -140,7 +140,9 @@ class Runner:
     def _checkpoint(self, *, done: bool = False) -> Checkpoint:
         window = self.window
         ahead, mark = tuple(sorted(window.ahead)), window.place(self._end)
-        return Checkpoint(self.journal.synced, window.low, ahead, mark, self.summary.to_json(), done)
+        size = self.journal.synced
+        tail = self.journal.tail(size)
+        return Checkpoint(size, tail, window.low, ahead, mark, self.summary.to_json(), done)
 
 
 def encoded(record: Record) -> bytes:

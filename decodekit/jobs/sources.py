@@ -15,11 +15,12 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from decodekit import json_lines
 from decodekit.errors import InputError
@@ -124,12 +125,16 @@ def open_source(
     if kind == "auto":
         kind = next((k for k in FORMATS if end == f".{k}"), "jsonl")
     if name == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
-        return Source(name, kind, _spooled(name, folder), packed, fields)
+        file = _spooled(name, folder)
+        source = Source(name, kind, lambda: _twin(file), packed, fields)
+        weakref.finalize(source, file.close)
+        return source
     with _reading(name):
         return Source(name, kind, lambda: path.open("rb"), packed, fields)
 
 
-def _spooled(name: str, folder: Path) -> Callable[[], BinaryIO]:
+def _spooled(name: str, folder: Path) -> IO[bytes]:
+    """What a pipe gives, in a file without a name."""
     with writing(folder), _reading(name):
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         if name == "-":
@@ -138,13 +143,14 @@ def _spooled(name: str, folder: Path) -> Callable[[], BinaryIO]:
             with Path(name).open("rb") as pipe:
                 shutil.copyfileobj(pipe, file)
         file.flush()
+    return file
 
-    def again() -> BinaryIO:
-        twin = os.fdopen(os.dup(file.fileno()), "rb")
-        twin.seek(0)
-        return twin
 
-    return again
+def _twin(file: IO[bytes]) -> BinaryIO:
+    """The same file from its beginning; one at a time."""
+    twin = os.fdopen(os.dup(file.fileno()), "rb")
+    twin.seek(0)
+    return twin
 
 
 def _json_rows(file: BinaryIO, start: Mark) -> Iterator[Row]:
@@ -168,17 +174,18 @@ def _json_rows(file: BinaryIO, start: Mark) -> Iterator[Row]:
 
 def _csv_rows(file: BinaryIO, start: Mark) -> Iterator[Row]:
     csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
-    names = next(reader, [])
-    if len({*names}) < len(names):
-        raise InputError(f"two columns have one name among {', '.join(map(repr, names))}; rename one")
-    begin = Mark(0, 0, reader.line_num)
-    for values in reader:
-        if values:
-            end = Mark(begin.number + 1, 0, reader.line_num)
-            if begin.number >= start.number:
-                yield Row(begin, end, _csv_fields(names, values, end.line))
-            begin = end
+    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        reader = csv.reader(text, strict=True)
+        names = next(reader, [])
+        if len({*names}) < len(names):
+            raise InputError(f"two columns have one name among {', '.join(map(repr, names))}; rename one")
+        begin = Mark(0, 0, reader.line_num)
+        for values in reader:
+            if values:
+                end = Mark(begin.number + 1, 0, reader.line_num)
+                if begin.number >= start.number:
+                    yield Row(begin, end, _csv_fields(names, values, end.line))
+                begin = end
 
 
 def _csv_fields(names: list[str], values: list[str], line: int) -> dict[str, Any] | InputError:
