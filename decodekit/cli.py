@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from decodekit.commands.batch import Batch
 from decodekit.commands.compare import Compare
 from decodekit.commands.doctor import Doctor
+from decodekit.commands.eval import Eval
 from decodekit.commands.generate import Generate
 from decodekit.commands.inspect import Inspect
 from decodekit.commands.plugins import PluginsCommand
@@ -66,6 +67,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
     own = {
         "generate": Generate(plugins),
         "batch": Batch(plugins),
+        "eval": Eval(plugins),
         "compare": Compare(plugins),
         "trace": Trace(plugins),
         "score": Score(plugins),

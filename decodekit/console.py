@@ -16,6 +16,7 @@ from rich.table import Table
 from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
+from decodekit.evaluation.report import Report, Value
 from decodekit.jobs.summary import Summary, tokens
 from decodekit.score import Sum
 from decodekit.verdict import Verdict
@@ -220,6 +221,29 @@ def show_summary(file: str, summary: Summary) -> None:
         facts["perplexity"] = f"{Sum(summary.scored_tokens, summary.logprob).perplexity:.4f}"
         facts["tokens"] = f"{summary.scored_tokens:,}"
     show_facts(file, facts)
+
+
+def show_report(file: str, report: Report) -> None:
+    """A row for each chain, a column for each metric, then what they tell."""
+    table = Table(title=f"{file}, {report.rows:,} rows, intervals at 95%", title_justify="left", box=None)
+    table.add_column("chain", overflow="fold", min_width=20)
+    for name in report.values:
+        table.add_column(name, justify="right")
+    for i, chain in enumerate(report.chains):
+        table.add_row(escape(chain), *(_value_cell(values[i]) for values in report.values.values()))
+    if report.values:
+        _out.print(table)
+    if report.logprob is not None:
+        value = report.logprob
+        _out.print(
+            f"logprob {value.mean:.4f}, {value.low:.4f} to {value.high:.4f} nats a token, of the model"
+        )
+    for sentence in report.words():
+        _out.print(escape(sentence), soft_wrap=True)
+
+
+def _value_cell(value: Value) -> str:
+    return f"{value.mean:.2%} [dim]{value.low:.2%}-{value.high:.2%}[/dim]"
 
 
 def show_comparison(prompt: str, comparison: Comparison) -> None:

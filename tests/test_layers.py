@@ -40,6 +40,7 @@ LAYERS = [
     {"trace"},
     {"decoder"},
     {"comparison", "doctor", "inspection", "verify", "loading", "bundle_check", "jobs"},
+    {"evaluation"},
     {"console", "replay"},
     {"commands"},
     {"cli", "__init__"},

@@ -172,6 +172,7 @@ def run_job(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     source = source_of(args, results)
+    source.limit = getattr(args, "limit", None)
     job = Job(
         source=source,
         results=results,

@@ -120,7 +120,7 @@ class Answering:
 
     def begin(self, row: Row) -> Started:
         if isinstance(row.fields, InputError):
-            return Finished({"row": row.number, "id": None, "error": _error(row.fields, row)})
+            return Finished({"row": row.number, "id": None, "error": row_error(row.fields, row)})
         fields, carried = parted(row.fields, self.carry)
         try:
             return self._begin(row, fields, carried)
@@ -181,10 +181,11 @@ def _head(row: Row, fields: Record, carried: Record) -> Record:
 
 def _failed(row: Row, fields: Record, carried: Record, exc: DecodekitError) -> Record:
     response = {"response": None} if is_openai(fields) else {}
-    return _head(row, fields, carried) | response | {"error": _error(exc, row)}
+    return _head(row, fields, carried) | response | {"error": row_error(exc, row)}
 
 
-def _error(exc: DecodekitError, row: Row) -> Record:
+def row_error(exc: DecodekitError, row: Row) -> Record:
+    """What a record says of a row that failed."""
     return {"code": exc.code, "message": " ".join(str(exc).split()), "line": row.line}
 
 

@@ -76,6 +76,7 @@ class Source:
         self.name, self.kind = name, kind
         self._raw, self._packed = raw, packed
         self._here = {there: here for here, there in fields.items()}
+        self.limit: int | None = None  # rows that are read at most
         with raw() as file:
             self._state = _state(file)
 
@@ -95,6 +96,8 @@ class Source:
         """From a place on that was told before."""
         with _reading(self.name), self._raw() as file:
             for row in self._rows(file, start):
+                if self.limit is not None and row.number >= self.limit:
+                    return
                 yield replace(row, fields=self._renamed(row.fields)) if self._here else row
 
     def _rows(self, file: BinaryIO, start: Mark) -> Iterator[Row]:

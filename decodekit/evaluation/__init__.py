@@ -1,0 +1,1 @@
+"""Evaluation: answers beside those that were wanted, under several chains, with intervals."""
