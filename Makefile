@@ -166,3 +166,17 @@ server-load: .venv/ready
 
 server-overhead: .venv/ready
 	.venv/bin/python $(SERVER)/checks/overhead.py $(BUNDLE)
+
+# make crash-batch   end jobs at every call that reaches the disk and at 500 random moments; four minutes
+# make batch-scale   five million rows through a model that costs nothing; five minutes
+# make bench-batch   20,000 prompts by a job and by the engine alone; eight minutes
+.PHONY: crash-batch batch-scale bench-batch
+crash-batch: .venv/ready
+	.venv/bin/python tests/crashes.py calls
+	.venv/bin/python tests/crashes.py moments --kills 500
+
+batch-scale: .venv/ready
+	.venv/bin/python tests/benchmarks/batch_scale.py
+
+bench-batch: .venv/ready
+	.venv/bin/python tests/benchmarks/batch_throughput.py

@@ -125,6 +125,21 @@ def test_the_commands_about_records_run_one_after_the_other(tmp_path, monkeypatc
         assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize("place", ["the README", "the page"])
+def test_the_commands_about_batches_run(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "batch.md").read_text()
+    pair = '{"prompt": "Write a slogan.", "completion": "Fresh."}\n'
+    Path("rows.jsonl").write_text(blocks(page, "json")[0])
+    Path("pairs.jsonl").write_text(pair * 3)
+    lines = [line[2:] for block in blocks(page, "console")[:2] for line in block.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    for command in commands("Batches") if place == "the README" else words:
+        assert cli.main(command[1:]) == 0
+        assert capsys.readouterr().out.strip()
+    assert Path("answers.jsonl").read_text().count("\n") == 5
+
+
 def test_every_hook_and_every_contract_method_is_documented():
     page = (ROOT / "docs" / "write-a-plugin.md").read_text()
     from decodekit import LogitsProcessor, StoppingCriterion, hookspecs
