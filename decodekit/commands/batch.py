@@ -18,9 +18,9 @@ from decodekit.plugins import Plugins
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
-    from decodekit.jobs.answering import Record
-    from decodekit.jobs.runner import Watch
+    from decodekit.jobs.answering import Answerer, Record
     from decodekit.jobs.sources import Source
+    from decodekit.jobs.summary import Summary
 
 COLUMNS = {
     **{"row": "int64", "id": "string", "text": "string", "finish_reason": "string"},
@@ -62,8 +62,6 @@ class Batch(Command):
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
         from decodekit.jobs import parquet
-        from decodekit.jobs.answering import Answering
-        from decodekit.jobs.tasks import Tasks
 
         as_parquet = args.out.endswith(".parquet")
         if as_parquet:
@@ -72,8 +70,9 @@ class Batch(Command):
             options = given({**settings(args), "logprobs": args.logprobs})
             seed = options.pop("seed", None)
             check_defaults(decoder, args.process, options, args.n)
-            tasks = Tasks(self.plugins, args.process, options, args.n)
             name = args.model_name or decoder.bundle.name
+            how = {"score": args.score, "name": name, "carry": args.carry}
+            answerer, ahead = self.answering(args, decoder, (args.process, options, args.n), how)
             asked = {"chain": args.process, **options, "n": args.n, "seed": seed, "score": args.score}
             asked |= {"order": args.order, "carry": args.carry, "model_name": name}
             results = Path(f"{args.out}.journal" if as_parquet else args.out)
@@ -84,9 +83,10 @@ class Batch(Command):
                 decoder,
                 asked,
                 results,
-                lambda seed: Answering(decoder, tasks, seed, args.score, name, args.carry),
+                answerer,
                 seed=seed,
                 ordered=args.order == "input",
+                ahead=ahead,
             )
         if as_parquet:
             parquet.write(Path(args.out), COLUMNS, map(_columns, _records(results)))
@@ -95,6 +95,21 @@ class Batch(Command):
         else:
             console.show_summary(args.out, summary)
         return 1 if summary.failed else 0
+
+    def answering(
+        self, args: argparse.Namespace, decoder: Decoder, defaults: tuple[Any, ...], how: Mapping[str, Any]
+    ) -> tuple[Callable[[int], Answerer], int]:
+        """What makes an answerer of the job's seed, and how many sequences it takes at a time.
+
+        defaults  of rows: chain, options, n; see `Tasks`
+        how       see `Answering`
+        """
+        from decodekit.gathering import AHEAD
+        from decodekit.jobs.answering import Answering
+        from decodekit.jobs.tasks import Tasks
+
+        tasks = Tasks(self.plugins, *defaults)
+        return lambda seed: Answering(decoder, tasks, seed, **how), AHEAD * args.max_rows
 
 
 def add_files(parser: argparse.ArgumentParser, what: str) -> None:
@@ -159,15 +174,14 @@ def run_job(
     decoder: Decoder,
     asked: Mapping[str, Any],
     results: Path,
-    answerer: Callable[[int], Any],
+    answerer: Callable[[int], Answerer],
     *,
     seed: int | None,
     ordered: bool,
-    kind: Callable[[int, int], Watch] | None = None,
-) -> Any:
+    ahead: int,
+) -> Summary:
     """Run what is left of a job; its summary."""
     from decodekit import console
-    from decodekit.gathering import AHEAD
     from decodekit.jobs.job import Job
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -180,7 +194,7 @@ def run_job(
         answerer=answerer,
         seed=seed,
         ordered=ordered,
-        ahead=AHEAD * args.max_rows,
+        ahead=ahead,
         group=args.group,
         max_errors=args.max_errors,
         note=console.show_note,

@@ -53,6 +53,7 @@ class Eval(Command):
         from decodekit.evaluation.plot import svg
         from decodekit.evaluation.points import points
         from decodekit.evaluation.report import report
+        from decodekit.gathering import AHEAD
         from decodekit.jobs.storage import write_whole
 
         names = [name.strip() for name in args.metric.split(",")]
@@ -75,6 +76,7 @@ class Eval(Command):
                 lambda seed: Evaluating(decoder, chains, found, "logprob" in names, options, seed),
                 seed=seed,
                 ordered=True,
+                ahead=AHEAD * args.max_rows,
             )
         with results.open("rb") as file:
             said = report(
