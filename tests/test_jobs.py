@@ -623,7 +623,7 @@ def test_crashes_at_calls_and_at_random_moments_lose_nothing_and_do_nothing_twic
     environment = {**os.environ, "DECODEKIT_PLUGINS": ""}
     if Path("/dev/shm").is_dir():
         environment["TMPDIR"] = "/dev/shm"
-    for words in (["calls", "--every", "7", "--rows", "9"], ["moments", "--kills", "12"]):
+    for words in (["calls", "--every", "11", "--rows", "9"], ["moments", "--kills", "8"]):
         done = subprocess.run(
             [sys.executable, TESTS / "crashes.py", *words], env=environment, capture_output=True, text=True
         )

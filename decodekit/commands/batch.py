@@ -114,11 +114,9 @@ class Batch(Command):
 
 def add_files(parser: argparse.ArgumentParser, what: str) -> None:
     """Where rows come from."""
-    from decodekit.jobs.sources import FORMATS
-
     parser.add_argument("input", metavar="IN", help=what)
     parser.add_argument("out", metavar="OUT", help="a new file, or that of the job that is to go on")
-    parser.add_argument("--format", default="auto", choices=["auto", *FORMATS], help="of IN")
+    parser.add_argument("--format", default="auto", choices=["auto", "jsonl", "csv", "parquet"], help="of IN")
     parser.add_argument(
         "--field", action="append", default=[], metavar="NAME=THEIRS", help="IN calls the field NAME so"
     )

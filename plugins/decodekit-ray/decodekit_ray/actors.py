@@ -18,8 +18,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from decodekit.errors import DeviceError
-from decodekit.jobs.answering import Answering, Record
+from decodekit.errors import DeviceError, QueueFullError
+from decodekit.jobs.answering import Answering, Record, Started
 from decodekit.jobs.sources import Row
 from decodekit.jobs.tasks import Tasks
 from decodekit.plugin_choice import Choice
@@ -69,7 +69,7 @@ class Worker:
     def answer(self, rows: Sequence[Row]) -> list[Record]:
         """The records of a block, in order."""
         answering = self._loaded()
-        started = [answering.begin(row) for row in rows]
+        started = [_begun(answering, row) for row in rows]
         return [one.record() for one in started]
 
     def ready(self) -> int:
@@ -82,6 +82,15 @@ class Worker:
             if self._answering is None:
                 self._answering = self._engine.answering(self._seed)
         return self._answering
+
+
+def _begun(answering: Answering, row: Row) -> Started:
+    """A row that is begun as soon as the engine has room for all of its answers."""
+    while True:
+        try:
+            return answering.begin(row)
+        except QueueFullError:
+            time.sleep(LINGER)
 
 
 class Sent:
