@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import ray
+from decodekit_ray.actors import BLOCK_ROWS
 
 from decodekit.jobs.sources import Mark, Row
-from decodekit_ray.actors import BLOCK_ROWS
 
 
 @ray.remote(max_concurrency=4)
