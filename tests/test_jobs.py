@@ -184,8 +184,8 @@ def test_results_torn_at_any_byte_are_mended(make_job, tmp_path, ordered, garbag
     out, notes = tmp_path / "out.jsonl", []
     run(make_job(ordered=ordered))
     whole, job = out.read_bytes(), (tmp_path / "out.jsonl.job").read_bytes()
-    last = sum(map(len, whole.splitlines(keepends=True)[-2:]))
-    for lost in range(last + 2):
+    last = len(whole.splitlines(keepends=True)[-1])
+    for lost in range(last + 3):
         out.write_bytes(whole[: len(whole) - lost] + garbage)
         (tmp_path / "out.jsonl.job").write_bytes(job)
         notes.clear()

@@ -307,7 +307,7 @@ def test_parquet_goes_in_and_comes_out(run, tmp_path, tagline):
 
 
 def test_a_command_that_was_killed_goes_on(tmp_path):
-    rows = [{"id": f"r{i}", "prompt": f"{PROMPTS[i % 4]} {i}"} for i in range(150)]
+    rows = [{"id": f"r{i}", "prompt": f"{PROMPTS[i % 4]} {i}"} for i in range(90)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def words(name):
