@@ -30,6 +30,7 @@ import decodekit
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder import Decoder
 from decodekit.errors import ParameterError
+from decodekit.jobs import job_file
 from decodekit.jobs.answering import Answering, Finished
 from decodekit.jobs.job import Job, Unseen
 from decodekit.jobs.sources import open_source
@@ -210,6 +211,13 @@ class Trial:
         data = case.results.read_bytes()
         return data if self.ordered else b"".join(sorted(data.splitlines(keepends=True)))
 
+    def check_promise(self, case: Case, name: str) -> None:
+        """What the job file says is on the disk is there."""
+        job = job_file.read(job_file.path_of(case.results))
+        swapping = (case.folder / "out.jsonl.retry.job").exists()
+        if job and not swapping and case.results.stat().st_size < job.checkpoint.bytes:
+            self.wrong.append(f"{name}: lost what was told to be safe")
+
     def finish(self, case: Case, name: str) -> None:
         """Go on until all is done, and look at it."""
         if (code := status(child(case.all_of_it))) != 0:
@@ -241,6 +249,7 @@ def calls(trial: Trial, every: int) -> int:
                 shutil.rmtree(case.folder)
                 break
             struck += 1
+            trial.check_promise(case, f"{how} call {at}")
             trial.finish(case, f"{how} call {at}")
     return struck
 
