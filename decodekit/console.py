@@ -39,7 +39,7 @@ def show_error(error: DecodekitError) -> None:
 
 
 def show_note(text: str) -> None:
-    _err.print(f"[dim]{escape(text)}[/dim]")
+    _err.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def show_completion(completion: Completion) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import pytest
 
 import decodekit
+from decodekit import console
 from decodekit.jobs.answering import row_seed
 from decodekit.jobs.openai_format import CHAT, TEXT
 from decodekit.schema import schema
@@ -280,6 +282,19 @@ def test_changed_settings_are_refused_by_name_and_failed_rows_are_tried_again(ba
     assert status == 1 and [r["id"] for r in records] == ["a", "b"]
     status, _, said = batch(rows, "-p", "temperature=0.8", "--max-errors", "0", name="strict.jsonl")
     assert status == 2 and "E_ERROR_LIMIT" in said
+
+
+def test_progress_says_how_fast_what_a_row_costs_and_how_long_still(batch, monkeypatch, tmp_path):
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    rows = [{"id": f"r{i}", "prompt": PROMPTS[0], "max_new_tokens": 4} for i in range(6)]
+    _, _, said = batch([*rows, {"id": "bad"}])
+    line = next(line for line in said.splitlines() if line.startswith("6 of 7 rows"))
+    assert re.fullmatch(r"6 of 7 rows, [\d,]+ tokens/s, [\d,.]+ ms and 4\.0 tokens a row, \d+ s left", line)
+    assert "1 failed" in said and "E_PROMPT" in said and "half" not in said
+    out = tmp_path / "out.jsonl"
+    out.write_bytes(out.read_bytes()[:-9])
+    _, records, said = batch([*rows, {"id": "bad"}])
+    assert len(records) == 7 and "is not as it was last synced" in said and "6 of 7 rows are done" in said
 
 
 def test_rows_come_from_csv_and_gzip(run, tmp_path, tagline):
