@@ -2,7 +2,8 @@
 # make test   set everything up and run all suites
 PYTHON ?= python3
 PIP_INSTALL = install -q --disable-pip-version-check -c export/constraints.txt
-PLUGINS = $(wildcard plugins/decodekit-*)
+RAY = plugins/decodekit-ray# a quarter of a gigabyte; it has an environment and a command of its own
+PLUGINS = $(filter-out $(RAY),$(wildcard plugins/decodekit-*))
 TESTED = $(patsubst %-server,%-server[test],$(addprefix ./,$(PLUGINS)))
 SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/constraints.txt pyproject.toml)
 
@@ -180,3 +181,14 @@ batch-scale: .venv/ready
 
 bench-batch: .venv/ready
 	.venv/bin/python tests/benchmarks/batch_throughput.py
+
+# make test-ray      batches on a Ray cluster of this machine
+.venv-ray/ready: $(SOURCES)
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip $(PIP_INSTALL) '.[cpu,test]' ./$(RAY)
+	.venv-ray/bin/pip $(PIP_INSTALL) --force-reinstall --no-deps . ./$(RAY)
+	touch $@
+
+.PHONY: test-ray
+test-ray: .venv-ray/ready
+	.venv-ray/bin/pytest $(RAY)
