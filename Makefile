@@ -2,7 +2,8 @@
 # make test   set everything up and run all suites
 PYTHON ?= python3
 PIP_INSTALL = install -q --disable-pip-version-check -c export/constraints.txt
-RAY = plugins/decodekit-ray# a quarter of a gigabyte; it has an environment and a command of its own
+# Ray takes a quarter of a gigabyte: an environment and a command of its own.
+RAY = plugins/decodekit-ray
 PLUGINS = $(filter-out $(RAY),$(wildcard plugins/decodekit-*))
 TESTED = $(patsubst %-server,%-server[test],$(addprefix ./,$(PLUGINS)))
 SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/constraints.txt pyproject.toml)
