@@ -242,6 +242,8 @@ def test_completions_are_scored(batch, tagline):
         assert record["score"]["perplexity"] == pytest.approx(alone.perplexity, rel=1e-5)
         assert record["score"]["tokens"] == len(alone.tokens)
     assert "perplexity" in said
+    _, records, _ = batch([{**rows[0], "top_p": 0.9, "n": 2}], "--score", name="told.jsonl")
+    assert "a chain, n: changes no score" in records[0]["error"]["message"]
 
 
 def test_fields_are_carried_and_renamed(batch, tagline):
@@ -265,6 +267,8 @@ def test_fields_are_carried_and_renamed(batch, tagline):
         (["--max-errors", "-1"], "--max-errors must be"),
         (["--field", "prompt"], "--field must be NAME=THEIRS"),
         (["-n", "0"], "n must be in [1, 128]"),
+        (["--adapter", "none"], "none named 'none'"),
+        (["--score", "-p", "top_p=0.9"], "--score takes no chain"),
         (["--max-new-tokens", "0"], "max_new_tokens"),
     ],
 )

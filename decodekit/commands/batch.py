@@ -18,14 +18,9 @@ from decodekit.plugins import Plugins
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
-    from decodekit.jobs.answering import Answerer, Record
+    from decodekit.jobs.answering import Answerer
     from decodekit.jobs.sources import Source
     from decodekit.jobs.summary import Summary
-
-COLUMNS = {
-    **{"row": "int64", "id": "string", "text": "string", "finish_reason": "string"},
-    **{"prompt_tokens": "int64", "completion_tokens": "int64", "error": "string", "record": "string"},
-}
 
 
 class Batch(Command):
@@ -61,7 +56,7 @@ class Batch(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
-        from decodekit.jobs import parquet
+        from decodekit.jobs import parquet, table
 
         as_parquet = args.out.endswith(".parquet")
         if as_parquet:
@@ -70,6 +65,8 @@ class Batch(Command):
             options = given({**settings(args), "logprobs": args.logprobs})
             seed = options.pop("seed", None)
             check_defaults(decoder, args.process, options, args.n)
+            if args.score and (args.process or args.n is not None or options.keys() - {"adapter"}):
+                raise ParameterError("--score takes no chain, no limits and no -n: they change no score")
             name = args.model_name or decoder.bundle.name
             how = {"score": args.score, "name": name, "carry": args.carry}
             answerer, ahead = self.answering(args, decoder, (args.process, options, args.n), how)
@@ -89,7 +86,7 @@ class Batch(Command):
                 ahead=ahead,
             )
         if as_parquet:
-            parquet.write(Path(args.out), COLUMNS, map(_columns, _records(results)))
+            table.write(Path(args.out), results)
         if args.json:
             print(json.dumps({"out": args.out, **summary.to_json()}))
         else:
@@ -153,7 +150,10 @@ def loaded(args: argparse.Namespace, plugins: Plugins) -> Decoder:
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those that the command line says something about."""
-    return {n: value for n, value in options.items() if not (value is None or value is False or value == [])}
+    from decodekit.settings import Settings
+
+    usual = Settings()
+    return {n: value for n, value in options.items() if value != [] and value != getattr(usual, n)}
 
 
 def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any], n: int | None = None) -> None:
@@ -163,6 +163,9 @@ def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any], n: 
     from decodekit.stopping import StoppingCriterion
 
     whole("n", 1 if n is None else n, f"[1, {MAX_SAMPLES}]")
+    adapter, known = options.get("adapter"), decoder.bundle.adapters
+    if adapter is not None and adapter not in known:
+        raise ParameterError(f"adapter: {decoder.bundle.name} has {sorted(known)}, none named {adapter!r}")
     decoder.processors(chain)
     parse(Settings.of(options).criteria, decoder.plugins.stopping_criteria, StoppingCriterion)
 
@@ -226,25 +229,3 @@ def begun_with(decoder: Decoder, asked: Mapping[str, Any]) -> dict[str, Any]:
         "software": {**made["made_by"], **plugins},
     }
     return dict(json.loads(json.dumps(facts)))
-
-
-def _records(results: Path) -> Any:
-    with results.open("rb") as file:
-        yield from map(json.loads, file)
-
-
-def _columns(record: Record) -> Record:
-    """A record as a row of a table; all of it is in the last column."""
-    body = record if not record.get("response") else record["response"]["body"]
-    answer = body.get("choices", [body])[0]
-    text = answer["message"]["content"] if "message" in answer else answer.get("text")
-    error = record.get("error")
-    return {
-        "row": record["row"],
-        "id": record.get("custom_id", record["id"]),
-        "text": text,
-        "finish_reason": answer.get("finish_reason"),
-        **{name: body.get("usage", {}).get(name) for name in ("prompt_tokens", "completion_tokens")},
-        "error": None if not error else f"{error['code']}: {error['message']}",
-        "record": json.dumps(record, ensure_ascii=False),
-    }

@@ -54,7 +54,10 @@ class Evaluating:
         wanted = fields.get("completion")
         if not isinstance(wanted, str) or not wanted.strip():
             raise ParameterError(f"completion must be a text that is not empty, got {wanted!r:.40}")
-        known = {"logprob": self.decoder.score(wanted, prompt=prompt).mean} if self.logprob else {}
+        known = {}
+        if self.logprob:
+            score = self.decoder.score(wanted, prompt=prompt, adapter=self.options.get("adapter"))
+            known = {"logprob": score.mean}
         options = {"seed": row_seed(self.seed, head["id"]), **self.options}
         started = [one for chain in self.points for one in self.decoder.begin(prompt, chain, **options)]
 

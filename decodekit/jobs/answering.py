@@ -158,7 +158,11 @@ class Answering:
     def _score(self, task: Task) -> Record:
         if task.completion is None:
             raise ParameterError("there is no completion to score")
-        return self.decoder.score(task.completion, prompt=task.prompt).total.to_json()
+        told = [*(["a chain"] if task.chain else []), *(n for n in task.options if n != "adapter")]
+        if told := [*told, *(["n"] if task.n is not None else [])]:
+            raise ParameterError(f"{', '.join(told)}: changes no score; leave it out")
+        adapter = task.options.get("adapter")
+        return self.decoder.score(task.completion, prompt=task.prompt, adapter=adapter).total.to_json()
 
 
 def row_seed(job: int, id: str) -> int:
