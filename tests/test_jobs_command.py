@@ -141,7 +141,8 @@ BAD = [
     ({"prompt": "x", "n": 2, "sample": 1}, "E_PARAMETER", "exclude each other"),
     ({"prompt": "x", "stop": [3]}, "E_PARAMETER", "stop"),
     ({"prompt": "x", "chain": "no_such"}, "E_UNKNOWN_NAME", "no logits processor named 'no_such'"),
-    ({"prompt": "x", "chain": 7}, "", ""),
+    ({"prompt": "x", "chain": 7}, "E_PARAMETER", "chain must be a text or a list of texts"),
+    ({"prompt": "x", "chain": ["greedy", {}]}, "E_PARAMETER", "chain must be a text or a list of texts"),
     (
         {"prompt": "x", "chain": "top_p=0.9", "top_p": 0.9},
         "E_PARAMETER",

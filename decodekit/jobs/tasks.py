@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from decodekit.chain import parse
 from decodekit.errors import ParameterError, PromptError
 from decodekit.plugins import Plugins, Registry
+from decodekit.processors import LogitsProcessor
 from decodekit.settings import Settings
 
 STAGES = (  # parameters that are strategies, in the order in which they are applied
@@ -97,12 +99,19 @@ class Tasks:
             raise ParameterError(f"{' and '.join(ways)} exclude each other; write one chain")
         if "processors" in own:
             return self._named(own["processors"], "processors", self.plugins.logits_processors)
-        if "chain" in row:
-            return row["chain"]
-        return self._staged(stages) if stages else self.chain
+        if stages:
+            return self._remembered(stages, lambda: self._stages(stages))
+        return self._written(row.get("chain", self.chain))
 
-    def _staged(self, stages: Mapping[str, Any]) -> tuple[Any, ...]:
-        return self._remembered(stages, lambda: self._stages(stages))
+    def _written(self, chain: Any) -> tuple[Any, ...]:
+        """Strategies from texts."""
+        texts = chain if isinstance(chain, list) else [] if chain is None else [chain]
+        if not all(isinstance(text, str) for text in texts):
+            raise ParameterError(f"chain must be a text or a list of texts, got {chain!r:.60}")
+        registry = self.plugins.logits_processors
+        return self._remembered(
+            ["chain", texts], lambda: tuple(one.strategy for one in parse(texts, registry, LogitsProcessor))
+        )
 
     def _stages(self, stages: Mapping[str, Any]) -> tuple[Any, ...]:
         registry = self.plugins.logits_processors
