@@ -133,7 +133,7 @@ class Decoder:
             raise PromptError("begin takes one prompt; call it for each")
         prepared, _ = self._prepare(prompt, chain, n, options)
         (one,) = self._with_prompt_logprobs(prepared)
-        return begin(self.engine, self._request, one, n or 1)
+        return begin(self.engine, self.request, one, n or 1)
 
     async def agenerate(
         self,

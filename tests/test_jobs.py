@@ -383,11 +383,11 @@ def test_a_reader_who_follows_the_results_sees_lines_that_stay(make_job, tmp_pat
 
     thread = threading.Thread(target=follow)
     thread.start()
-    run(make_job(Echo(1, late=0.02), group=1))
+    run(make_job(Echo(1, late=0.05), group=1))
     over.set()
     thread.join()
     whole = out.read_bytes()
-    assert len({*seen}) > 5
+    assert any(b"" < part < whole for part in seen)  # on the way
     assert all(whole.startswith(part) and (not part or part.endswith(b"\n")) for part in seen)
 
 

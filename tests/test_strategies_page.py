@@ -44,7 +44,7 @@ def test_the_table_of_plugins_names_what_each_registers():
             for source in sources
             for name in re.findall(r"^    register\(\"(\w+)\"", source, re.MULTILINE)
         }
-        names -= {"watermark", "batch"}  # commands
+        names -= {"watermark"}  # a command
         assert names == set(re.findall(r"`(\w+)`", rows[folder.name])), folder.name
 
 
