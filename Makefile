@@ -169,7 +169,7 @@ server-load: .venv/ready
 server-overhead: .venv/ready
 	.venv/bin/python $(SERVER)/checks/overhead.py $(BUNDLE)
 
-# make crash-batch   end jobs at every call that reaches the disk and at 500 random moments; four minutes
+# make crash-batch   end jobs at every call that reaches the disk and at 500 random moments; ten minutes
 # make batch-scale   five million rows through a model that costs nothing; five minutes
 # make bench-batch   20,000 prompts by a job and by the engine alone; eight minutes
 .PHONY: crash-batch batch-scale bench-batch
