@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from decodekit.hookspecs import Command, Register, hookimpl
+from decodekit_export.architectures_command import Architectures
 from decodekit_export.data_command import Data
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.finetune_command import Finetune
@@ -25,6 +26,7 @@ def register_commands(register: Register) -> None:
     register("finetune", Finetune)
     register("export", Export)
     register("data", Data)
+    register("architectures", Architectures)
 
 
 class Export(Command):

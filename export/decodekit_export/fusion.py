@@ -62,11 +62,10 @@ def _undo_reshapes(graph: onnx_ir.Graph) -> None:
 def _name_tables(graph: onnx_ir.Graph) -> None:
     """Call the tables of rotary positions by what they hold."""
     attentions = [node for node in graph if node.op_type == "GroupQueryAttention" and len(node.inputs) > 7]
-    pairs = dict.fromkeys(tuple(node.inputs[7:9]) for node in attentions)
-    for kind, pair in enumerate(pairs):
+    pairs = dict.fromkeys((node.inputs[7], node.inputs[8]) for node in attentions)
+    for kind, pair in enumerate(pair for pair in pairs if None not in pair):
         for table, name in zip(pair, ("cos", "sin"), strict=True):
-            assert table is not None
-            table.name = f"rotary.{kind}.{name}"
+            table.name = f"rotary.{kind}.{name}"  # type: ignore[union-attr]
 
 
 def _project_together(graph: onnx_ir.Graph, attention: onnx_ir.Node) -> None:

@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from decodekit_export.attention import Attend, attending, concatenating, in_place
-from decodekit_export.cache import CacheShape, PassThroughCache, remembering
+from decodekit_export.attention import attending, in_place, plain
+from decodekit_export.cache import CacheShape, GrowingCache, PassThroughCache, remembering
 from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError
+from decodekit_export.experts import Mixtures
+from decodekit_export.pairs import complex_as_pairs
 from decodekit_export.rotary import Turns, rotations
 
 Past = Sequence[tuple[Tensor, Tensor]]
@@ -55,6 +57,7 @@ class InPlaceGraph(nn.Module):
             )
         self.model = model
         self.shape = shape
+        self._mixtures = Mixtures(model)
         self._turns = Turns(rotations(model, context_length(model)))
 
     def forward(
@@ -67,12 +70,18 @@ class InPlaceGraph(nn.Module):
         past: Past,
     ) -> tuple[Tensor, ...]:
         """Logits [B, K, V], then present key and value of every layer."""
+        cache = PassThroughCache(past)
 
-        def attend(*states: Any) -> tuple[Tensor, Tensor, Tensor]:
-            return in_place(*states, lengths=lengths, total_length=total_length, turn=self._turns.take())
+        def attend(*states: Any) -> Tensor:
+            turn = self._turns.take()
+            return in_place(*states, cache=cache, lengths=lengths, total_length=total_length, turn=turn)
 
-        with self._turns.left_to_attention(self.model):
-            return _predict(self.model, input_ids, position_ids, logit_positions, past, attend)
+        with (
+            attending(self.model, attend),
+            self._turns.left_to_attention(self.model),
+            self._mixtures.mixed_by_operators(),
+        ):
+            return _predict(self.model, input_ids, position_ids, logit_positions, cache)
 
     def inputs(self) -> list[Input]:
         """In the order of `forward`, the past flattened."""
@@ -100,6 +109,7 @@ class ConcatenatingGraph(nn.Module):
         super().__init__()
         self.model = model
         self.shape = shape
+        self._mixtures = Mixtures(model)
 
     def forward(
         self,
@@ -110,8 +120,9 @@ class ConcatenatingGraph(nn.Module):
         past: Past,
     ) -> tuple[Tensor, ...]:
         """Logits [B, K, V], then present key and value of every layer."""
-        attend = partial(concatenating, attention_mask=attention_mask, position_ids=position_ids)
-        return _predict(self.model, input_ids, position_ids, logit_positions, past, attend)
+        attend = partial(plain, attention_mask=attention_mask, position_ids=position_ids)
+        with attending(self.model, attend), self._mixtures.mixed_by_operators():
+            return _predict(self.model, input_ids, position_ids, logit_positions, GrowingCache(past))
 
     def inputs(self) -> list[Input]:
         """In the order of `forward`, the past flattened."""
@@ -139,13 +150,17 @@ def _predict(
     input_ids: Tensor,
     position_ids: Tensor,
     columns: Tensor,
-    past: Past,
-    attend: Attend,
+    cache: PassThroughCache | GrowingCache,
 ) -> tuple[Tensor, ...]:
-    cache = PassThroughCache(past)
+    known = inspect.signature(model.forward).parameters
+    if "position_ids" not in known:
+        raise ExportError(
+            "takes no positions but counts tokens in its cache, which rows of unequal length cannot share; "
+            "--engine optimum exports some such models, for one row at a time"
+        )
     feed = {"input_ids": input_ids, "position_ids": position_ids, **remembering(model, cache)}
-    with attending(model, cache, attend):
-        if "logits_to_keep" in inspect.signature(model.forward).parameters:
+    with complex_as_pairs():
+        if "logits_to_keep" in known:
             logits = model(**feed, logits_to_keep=columns).logits
         else:
             logits = model(**feed).logits[:, columns]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from decodekit_export.cache import remembering
@@ -32,7 +33,7 @@ class Reference:
     def __call__(self, ids: Sequence[int], wanted: Sequence[int] | None = None) -> tuple[Array, Array]:
         """Logits [K, V] after the `wanted` tokens, by default all; keys and values of all.
 
-        The latter are [layers, 2, kv_heads, T, head_dim]; both are float32.
+        The latter are [layers, 2, kv_heads, T, head_dim], the smaller heads filled with zeros; both are float32.
         """
         columns = torch.tensor(range(len(ids)) if wanted is None else wanted)
         cache = DynamicCache()  # without a configuration it keeps all places, also behind a window
@@ -43,8 +44,11 @@ class Reference:
             else:
                 logits = self._model(**feed).logits[:, columns]
         layers: list[Any] = cache.layers
-        sides = [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
-        return logits[0].float().numpy(), np.asarray(torch.stack(sides).float().numpy())
+        sides = [side[0] for layer in layers for side in (layer.keys, layer.values)]
+        size = max(side.shape[-1] for side in sides)
+        same = torch.stack([nn.functional.pad(side, (0, size - side.shape[-1])) for side in sides])
+        same = same.float().reshape(len(layers), 2, *same.shape[1:])
+        return logits[0].float().numpy(), np.asarray(same.numpy())
 
 
 def _window(model: PreTrainedModel) -> int | None:

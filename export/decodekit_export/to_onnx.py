@@ -30,21 +30,11 @@ FILE = "model.onnx"
 DATA = "model.onnx.data"
 ONE_FILE = 64 << 20  # bytes of weights; more are mapped from a file of their own, not read and copied
 
-KNOWN = (
-    "Arcee, Cohere, Cohere2, Ernie 4.5, EXAONE 4, Gemma, Gemma 2, Gemma 3 text, GLM, GLM 4, GPT-2, "
-    "GPT-BigCode, GPT-NeoX, Granite, Helium, Llama, Mistral, Nemotron, OLMo 2, OLMo 3, OPT, Phi, Phi-3, "
-    "Qwen2, Qwen3, Seed-OSS, SmolLM3, StableLM, StarCoder2"
-)
-KNOWN_TO_WORK = f"known to work: {KNOWN}"
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+OTHERWISE = "docs/architectures.md lists what is known to work; --engine optimum has exporters of its own"
 
 
 def to_onnx(graph: Graph) -> onnx_ir.Model:
     """Trace `graph` into an ONNX model with the names and axes that it declares."""
-    if any(getattr(graph.model.config, key, None) for key in EXPERTS):
-        raise ExportError(
-            f"{type(graph.model).__name__}: a mixture of experts cannot be exported; {KNOWN_TO_WORK}"
-        )
     graph.eval()
     model = _trace(graph)
     _tidy(model)
@@ -85,9 +75,11 @@ def _trace(graph: Graph) -> onnx_ir.Model:
                 verbose=False,
             )
     except Exception as exc:  # torch.onnx wraps whatever the model raised
-        raise ExportError(
-            f"{type(graph.model).__name__}: cannot be traced: {_root(exc)}; {KNOWN_TO_WORK}"
-        ) from exc
+        cause, name = _root(exc), type(graph.model).__name__
+        if isinstance(cause, ExportError):
+            raise ExportError(f"{name}: {cause}") from exc
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        raise ExportError(f"{name}: cannot be traced: {reason}; {OTHERWISE}") from exc
     assert program is not None
     return program.model
 
@@ -152,11 +144,11 @@ def _divide_by_roots(graph: onnx_ir.Graph) -> None:
                 )
 
 
-def _root(exc: BaseException) -> str:
-    """The first line of the first cause that has one."""
+def _root(exc: BaseException) -> BaseException:
+    """The first cause."""
     while exc.__cause__ is not None:
         exc = exc.__cause__
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    return exc
 
 
 @contextlib.contextmanager

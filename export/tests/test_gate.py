@@ -22,6 +22,7 @@ GRAPHS = [
     ("Mistral", "in_place"),
     ("Gemma2", "in_place"),
     ("GPT2", "in_place"),
+    ("GptOss", "in_place"),
     ("Llama", "concatenating"),
     ("Gemma2", "concatenating"),
 ]
@@ -135,6 +136,33 @@ def the_softcap_is_forgotten(model: onnx.ModelProto) -> None:
         attribute(node, "softcap").f = 0.0
 
 
+def the_sinks_are_forgotten(model: onnx.ModelProto) -> None:
+    for node in attentions(model):
+        node.input[11] = ""
+
+
+def the_sinks_are_those_of_other_heads(model: onnx.ModelProto) -> None:
+    change(model, attentions(model)[0].input[11], lambda w: np.roll(w, 1))
+
+
+def a_weight_of_one_expert_is_off(model: onnx.ModelProto) -> None:
+    change(model, mixtures(model)[0].input[2], lambda w: w + 0.02 * (np.arange(w.size).reshape(w.shape) == 5))
+
+
+def two_experts_are_swapped(model: onnx.ModelProto) -> None:
+    change(model, mixtures(model)[0].input[4], lambda w: w[[1, 0, *range(2, len(w))]])
+
+
+def one_expert_too_few_is_asked(model: onnx.ModelProto) -> None:
+    for node in mixtures(model):
+        attribute(node, "k").i -= 1
+
+
+def the_gates_are_not_clipped(model: onnx.ModelProto) -> None:
+    for node in mixtures(model):
+        attribute(node, "swiglu_limit").f = 1e9
+
+
 FAULTS = [
     ("Llama", "in_place", a_weight_is_off, "logits, prefill"),
     ("Llama", "in_place", a_weight_is_not_a_number, "differs from PyTorch by inf"),
@@ -149,6 +177,12 @@ FAULTS = [
     ("Mistral", "in_place", the_window_is_one_too_wide, "logits, window"),
     ("Gemma2", "in_place", the_window_is_forgotten, "logits, window"),
     ("Gemma2", "in_place", the_softcap_is_forgotten, "logits, prefill"),
+    ("GptOss", "in_place", the_sinks_are_forgotten, "logits, prefill"),
+    ("GptOss", "in_place", the_sinks_are_those_of_other_heads, "logits, prefill"),
+    ("GptOss", "in_place", a_weight_of_one_expert_is_off, "logits, prefill"),
+    ("GptOss", "in_place", two_experts_are_swapped, "logits, prefill"),
+    ("GptOss", "in_place", one_expert_too_few_is_asked, "logits, prefill"),
+    ("GptOss", "in_place", the_gates_are_not_clipped, "logits, greedy"),
     ("Llama", "concatenating", key_and_value_are_swapped, "cache, alone"),
     ("Llama", "concatenating", padding_is_seen, "logits, ragged steps"),
     ("Llama", "concatenating", positions_are_ignored, "logits, prefill"),
@@ -243,11 +277,15 @@ def test_near_ties_are_counted_named_and_allowed(drawn, tmp_path: Path):
     assert parity.near_ties[0].startswith("prompt 0, token ")
 
 
-def change_weight(model: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    weight = next(i for i in model.graph.initializer if "mlp.down_proj" in i.name)
+def change_weight(model: onnx.ModelProto, changed: Callable[[np.ndarray], np.ndarray]) -> None:
+    change(model, next(i.name for i in model.graph.initializer if "mlp.down_proj" in i.name), changed)
+
+
+def change(model: onnx.ModelProto, name: str, changed: Callable[[np.ndarray], np.ndarray]) -> None:
+    weight = next(i for i in model.graph.initializer if i.name == name)
     before = numpy_helper.to_array(weight)
-    changed = change(before).astype(before.dtype)
-    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    array = changed(before).astype(before.dtype)
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
 
 
 def swap_outputs(model: onnx.ModelProto, one: str, other: str) -> None:
@@ -269,6 +307,10 @@ def replace_input(model: onnx.ModelProto, name: str, operator: str, operand: int
 
 def attentions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
+
+
+def mixtures(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "MoE"]
 
 
 def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto:
