@@ -13,7 +13,8 @@ Written by `make architectures`; do not edit. `decodekit architectures` makes a 
 causal language model class of transformers, exports it, holds it against PyTorch by the parity gate, and
 decodes a ragged batch of it with the engine.
 
-transformers {transformers}, onnxruntime {onnxruntime}, torch {torch}: **{green} of {all} classes** pass.
+transformers {transformers}, onnxruntime {onnxruntime}, torch {torch}: **{green} of {tried} classes** pass that were tried;
+there are {all}.
 
 - *logits* is the largest difference from PyTorch over prefill, 32 single steps, a chunk on top of a past, a
   ragged prefill, ragged steps and greedy decoding, float32; *of* is the largest logit.
@@ -38,7 +39,7 @@ def page(trials: Sequence[Trial], types: Mapping[str, Sequence[str]], versions: 
     for trial in trials:
         by_name[trial.name].append(trial)
     green = {name for name, tried in by_name.items() if any(trial.passed for trial in tried)}
-    head = HEAD.format(**versions, green=len(green), all=len(by_name))
+    head = HEAD.format(**versions, green=len(green), tried=len(by_name), all=len(types))
     passed = [_passed(t, types) for t in trials if t.passed]
     refused = [_refused(t, types) for t in trials if not t.passed and t.name not in green]
     return "\n".join([head, *_table(GREEN, passed), OTHERS, *_table(RED, refused)]) + "\n"
