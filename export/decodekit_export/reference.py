@@ -33,7 +33,7 @@ class Reference:
     def __call__(self, ids: Sequence[int], wanted: Sequence[int] | None = None) -> tuple[Array, Array]:
         """Logits [K, V] after the `wanted` tokens, by default all; keys and values of all.
 
-        The latter are [layers, 2, kv_heads, T, head_dim], the smaller heads filled with zeros; both are float32.
+        The latter are [layers, 2, kv_heads, T, head_dim], the smaller heads filled with zeros; both float32.
         """
         columns = torch.tensor(range(len(ids)) if wanted is None else wanted)
         cache = DynamicCache()  # without a configuration it keeps all places, also behind a window
