@@ -193,6 +193,7 @@ bench-batch: .venv/ready
 .PHONY: test-ray
 test-ray: .venv-ray/ready
 	.venv-ray/bin/pytest $(RAY)
+
 # make architectures   try every causal language model of transformers and write docs/architectures.md;
 #                      half an hour; goes on where it was stopped (build/architectures holds what was tried)
 .PHONY: architectures
