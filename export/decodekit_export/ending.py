@@ -1,18 +1,24 @@
 """
 Does the tuned model stop? The question that a loss does not answer, asked of the model itself.
+
+The same prompts, asked by the same loop, of the model in PyTorch and of the bundle in onnxruntime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
+import numpy as np
 
+from decodekit.generate import stream
+from decodekit.model import Model
+from decodekit.sampling import Sampler
+from decodekit.strategies.end_tokens import EndTokens
+from decodekit.strategies.greedy import Greedy
+from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit_export.data import Row
 
-ASKED = 16  # prompts, spread over the rows
 LONGEST = 256  # tokens of an answer, at most
 
 
@@ -24,25 +30,31 @@ class Ending:
     ended: int
     within: int
 
+    @property
+    def share(self) -> float:
+        return self.ended / self.asked
 
-@torch.no_grad()
-def measure_ending(model: Any, rows: Sequence[Row], stop_ids: Sequence[int], context: int) -> Ending:
-    """Answer some prompts of `rows` greedily, each with room for the longest completion among them."""
-    model.eval()
-    some = rows[:: max(len(rows) // ASKED, 1)][:ASKED]
-    within = min(max(sum(row.mask) for row in some), LONGEST)
+
+def measure_ending(model: Model, rows: Sequence[Row], stop_ids: Sequence[int], asked: int) -> Ending:
+    """Answer `asked` prompts of `rows` greedily, each with room for the longest completion among them."""
+    some = spread(rows, asked)
+    within = longest(some)
     ended = 0
     for row in some:
-        prompt = torch.tensor([row.prompt])
-        room = min(within, context - prompt.shape[1])
-        answer = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            do_sample=False,
-            max_new_tokens=room,
-            eos_token_id=list(stop_ids),
-            pad_token_id=stop_ids[0],
-            use_cache=True,
-        )
-        ended += int(answer[0, -1]) in stop_ids
+        asking = row.prompt
+        room = MaxNewTokens(min(within, model.context_length - len(asking)))
+        *_, last = stream(model, asking, Sampler((Greedy(),)), (EndTokens(stop_ids), room))
+        assert last.stop
+        ended += last.stop.reason == "stop"
     return Ending(len(some), ended, within)
+
+
+def spread(rows: Sequence[Row], count: int) -> Sequence[Row]:
+    """So many of the rows, evenly spread; all if there are fewer."""
+    picked = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    return [rows[i] for i in picked]
+
+
+def longest(rows: Sequence[Row]) -> int:
+    """Tokens that an answer may have: those of the longest completion, or LONGEST."""
+    return min(max(sum(row.mask) for row in rows), LONGEST)

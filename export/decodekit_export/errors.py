@@ -1,11 +1,16 @@
 """
-Every error the exporter raises on purpose.
+Every error that exporter and trainer raise on purpose.
 
 * ExportError        the model cannot become a bundle                     (2)
   * CheckpointError  the checkpoint folder is incomplete or not safe      (2)
   * FetchError       the hub cannot be reached or does not give it        (3)
   * EngineError      the asked-for exporter is not there or failed        (3)
   * ParityError      the graph does not compute what the model computes   (2)
+* TrainingError      the run cannot go on                                 (4)
+  * ResumeError      the run that is there cannot be gone on with         (2)
+  * BusyError        another run writes there                             (3)
+  * SpaceError       the disk is full                                     (3)
+  * Interrupted      a signal came, and all is saved                      (128 + signal)
 """
 
 from __future__ import annotations
@@ -53,3 +58,30 @@ class ParityError(ExportError):
     def __init__(self, message: str, parity: Parity) -> None:
         super().__init__(message)
         self.parity = parity
+
+
+class TrainingError(DecodekitError):
+    """The run cannot go on; its last checkpoint is kept."""
+
+    code = "E_TRAINING"
+
+
+class ResumeError(TrainingError):
+    """The run that is there cannot be gone on with."""
+
+    code = "E_RESUME"
+    exit_code = 2
+
+
+class BusyError(TrainingError):
+    """Another run writes to the same folder."""
+
+    code = "E_BUSY"
+    exit_code = 3
+
+
+class SpaceError(TrainingError):
+    """A checkpoint does not fit on the disk."""
+
+    code = "E_SPACE"
+    exit_code = 3

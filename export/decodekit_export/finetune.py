@@ -1,16 +1,16 @@
 """
 Fine-tuning: pairs in, a checkpoint out, with the loss on the completions alone.
 
-The order is that of the costs: settings, then files, then rows, then the model, so that a
-mistake is told before anything slow begins. The target folder appears at the end, whole.
+The order is that of the costs: settings, then files, then rows, then the model, so that a mistake is
+told before anything slow begins. The target folder appears at the end, whole; until then, what was
+done is in the folder beside it, from which an interrupted run goes on.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,104 +18,111 @@ import torch
 import transformers
 
 from decodekit.errors import NumericalError, ParameterError
-from decodekit_export.collate import Collate, as_items
-from decodekit_export.data import Counts, Dataset, Row, load_both
+from decodekit_export import adapter as adapters
+from decodekit_export.began import began
+from decodekit_export.checkpoints import Checkpoint, Checkpoints
+from decodekit_export.collate import Collate, CollatePacked, as_items
+from decodekit_export.data import Dataset, Row, load_both
 from decodekit_export.data_options import reading_of
-from decodekit_export.ending import Ending, measure_ending
+from decodekit_export.ending import measure_ending
 from decodekit_export.faults import DataError
+from decodekit_export.packing import Packed, check_apart
+from decodekit_export.plot import can_plot, plot
 from decodekit_export.pretrained import Pretrained, open_pretrained
-from decodekit_export.progress import Bar, Display, spell, without_bars
-from decodekit_export.settings import Settings
-from decodekit_export.trainer import CompletionTrainer, mean_loss
-from decodekit_export.whole import whole_or_absent
-
-RECORD = "run.json"
-POINTS = 200  # of the loss curve, at most, in the record
+from decodekit_export.progress import Display, spell, without_bars
+from decodekit_export.record import Report, thinned
+from decodekit_export.run_folder import RunFolder
+from decodekit_export.samples import Sampling
+from decodekit_export.settings import Saving, Settings, Watching
+from decodekit_export.tensorboard import TensorBoard
+from decodekit_export.torch_model import TorchModel
+from decodekit_export.trainer import CompletionTrainer
+from decodekit_export.training_arguments import processes, rank, training_arguments
+from decodekit_export.training_state import WEIGHTS, restore_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a run did; `run.json` in the folder it made.
+class Prepared:
+    """All that is known before the model is loaded."""
 
-    example       the first row as the model saw it, trained tokens between ⟦ and ⟧
-    losses        (step, nats per trained token), thinned evenly
-    valid_before  nats per trained token of the validation file, or None
-    """
+    data: Path
+    start: Pretrained
+    train: Dataset
+    valid: Dataset | None
+    began: dict[str, Any]
 
-    base: str
-    data: str
-    data_sha256: str
-    settings: dict[str, Any]
-    counts: Counts
-    example: str
-    stop_ids: tuple[int, ...]
-    parameters: int
-    steps: int
-    epochs: float
-    seconds: float
-    tokens_per_second: int
-    losses: tuple[tuple[int, float], ...]
-    valid_before: float | None
-    valid_after: float | None
-    ending: Ending
-    versions: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def asked(self) -> Sequence[Row]:
+        """Rows whose prompts the model is asked."""
+        return (self.valid or self.train).rows
 
 
 def finetune(
-    base: Path, data: Path, out: Path, settings: Settings, *, display: Display | None = None
-) -> Report:
+    base: Path,
+    data: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    saving: Saving | None = None,
+    watching: Watching | None = None,
+    display: Display | None = None,
+) -> Report | None:
     """Train the checkpoint in `base` on the pairs of the file `data`, and save the result as `out`.
 
     out  a folder that does not exist, or is empty
+
+    Where several processes share the run, only the first gives a report; the others give None.
     """
-    display = display or Display()
-    out = out.absolute()
+    display = display or Display(quiet=rank() > 0)
     check_target(out)
+    prepared = prepare(base, data, settings, display)
+    return train(prepared, out, settings, saving or Saving(), watching or Watching(), display)
+
+
+def train(
+    prepared: Prepared, out: Path, settings: Settings, saving: Saving, watching: Watching, display: Display
+) -> Report | None:
+    """Train what is prepared; see `finetune`."""
+    out = out.absolute()
+    folder = RunFolder(out)
+    with folder if rank() == 0 else contextlib.nullcontext():
+        checkpoints = Checkpoints(folder, prepared.began, saving.keep)
+        checkpoint = _to_go_on_from(checkpoints, saving, display)
+        trainer = _trainer(prepared, settings, saving, watching, checkpoints, display)
+        trainer.fit(checkpoint)
+        chosen = _choose(trainer, checkpoints, settings)
+        model = trainer.whole_model(prepared.start)
+        if rank() > 0:
+            return None
+        check_weights(model)
+        with folder.result(out) as draft:
+            report = _report(prepared, trainer, model, chosen, watching)
+            _save(model, prepared.start, draft, merge=saving.merge)
+            report.save(draft)
+            if can_plot() and report.losses:
+                curve = [(entry["step"], entry["loss"]) for entry in report.evaluations]
+                plot(draft, report.losses, curve, best=chosen if curve else None)
+    return report
+
+
+def prepare(base: Path, data: Path, settings: Settings, display: Display) -> Prepared:
+    """Read and check everything but the weights, and show it."""
+    if settings.adapter:
+        adapters.check_installed()
     start = open_pretrained(base)
     reading = reading_of(settings, start.context_length)
     train, valid = load_both(data, settings.valid, start.chat, reading, settings.seed)
-
     check_rows(train.rows, start)
+    if len(train.rows) < processes():
+        raise ParameterError(f"finetune: {len(train.rows)} rows are not enough for {processes()} processes")
     display.example(train.rows[0], start.tokenizer, data.name)
     display.counts(data.name, train.counts)
     if valid and settings.valid:
         display.counts(settings.valid.name, valid.counts)
         if shared := train.overlap(valid):
             display.note(f"{shared:,} pairs are in both files, so the loss on {settings.valid.name} flatters")
-
-    with whole_or_absent(out) as draft:
-        model = start.load_model()
-        trainer = _trainer(model, train, settings, draft, display.bar(), pad_id=min(start.stop_ids))
-        before = mean_loss(model, valid.rows, settings.batch_size) if valid else None
-        trainer.fit()
-        after = mean_loss(model, valid.rows, settings.batch_size) if valid else None
-        check_weights(model)
-        report = Report(
-            base=str(base),
-            data=str(data),
-            data_sha256=train.sha256,
-            settings=asdict(settings) | {"valid": settings.valid and str(settings.valid)},
-            counts=train.counts,
-            example=spell(train.rows[0], start.tokenizer),
-            stop_ids=start.stop_ids,
-            parameters=model.num_parameters(),
-            steps=trainer.state.global_step,
-            epochs=round(trainer.state.epoch or 0.0, 3),
-            seconds=round(trainer.clock.seconds, 1),
-            tokens_per_second=round(trainer.tokens / max(trainer.clock.seconds, 1e-9)),
-            losses=_thinned(trainer.state.log_history),
-            valid_before=before,
-            valid_after=after,
-            ending=measure_ending(model, (valid or train).rows, start.stop_ids, start.context_length),
-            versions=_versions(),
-        )
-        save(model, start, draft)
-        record = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
-        (draft / RECORD).write_text(record + "\n", encoding="utf-8")
-    return report
+    known = began(settings, start.checkpoint, train, valid, processes=processes())
+    return Prepared(data, start, train, valid, known)
 
 
 def check_target(out: Path) -> None:
@@ -161,38 +168,106 @@ def save(model: Any, start: Pretrained, folder: Path) -> None:
     start.save_tokenizer(folder)
 
 
+def _to_go_on_from(checkpoints: Checkpoints, saving: Saving, display: Display) -> Checkpoint | None:
+    steps = checkpoints.folder.steps()
+    if steps and not saving.resume:
+        raise ParameterError(
+            f"finetune: {checkpoints.folder.path} holds a run that stopped after step {steps[-1]}; go on "
+            "with --resume, or remove that folder to begin anew"
+        )
+    if not saving.resume:
+        return None
+    checkpoint = checkpoints.newest(force=saving.force)
+    where = f"goes on after step {checkpoint.step:,}" if checkpoint else "there is no checkpoint yet: begins"
+    display.note(f"{checkpoints.folder.path}: {where}")
+    return checkpoint
+
+
 def _trainer(
-    model: Any, train: Dataset, settings: Settings, folder: Path, bar: Bar, *, pad_id: int
+    prepared: Prepared,
+    settings: Settings,
+    saving: Saving,
+    watching: Watching,
+    checkpoints: Checkpoints,
+    display: Display,
 ) -> CompletionTrainer:
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        train_sampling_strategy={"grouped": "group_by_length", "shuffled": "random"}[settings.order],
-        seed=settings.seed,
-        use_cpu=True,
-        remove_unused_columns=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    items: Any = as_items(train.rows)
+    start = prepared.start
+    model: Any = start.load_model()
+    transformers.set_seed(settings.seed)  # an adapter begins with chance
+    if settings.adapter:
+        model = adapters.add_adapter(model, settings.adapter, str(start.checkpoint.path))
+    rows = prepared.train.rows
+    items: Any = as_items(rows)
+    collate: type[Collate | CollatePacked] = Collate
+    if settings.pack:
+        check_apart(model)
+        items, collate = Packed(rows, settings.pack, settings.seed), CollatePacked
+    watched = watching.samples and rank() == 0
     return CompletionTrainer(
-        settings, bar, model=model, args=arguments, train_dataset=items, data_collator=Collate(pad_id)
+        settings,
+        checkpoints,
+        display.bar(),
+        valid=prepared.valid.rows if prepared.valid else (),
+        sampling=Sampling(prepared.asked, start, watching) if watched else None,
+        save_every=saving.every,
+        callbacks=[TensorBoard(watching.tensorboard)] if watching.tensorboard and rank() == 0 else [],
+        model=model,
+        args=training_arguments(settings, str(checkpoints.folder.path)),
+        train_dataset=items,
+        data_collator=collate(min(start.stop_ids)),
     )
 
 
-def _thinned(history: Sequence[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
-    points = [(entry["step"], round(entry["loss"], 7)) for entry in history if "loss" in entry]
-    every = -(-len(points) // POINTS) or 1
-    return tuple(points[every - 1 :: every])
+def _choose(trainer: CompletionTrainer, checkpoints: Checkpoints, settings: Settings) -> int:
+    """The step whose weights the trainer now holds: the best on the validation file, or the last."""
+    best, last = trainer.notes.best_step, trainer.state.global_step
+    if settings.choose == "last" or best in (None, 0, last):
+        return last
+    assert best is not None
+    restore_weights(trainer.model, Checkpoint(checkpoints.folder, best).tensors[WEIGHTS])
+    return best
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("decodekit", "torch", "transformers", "tokenizers")}
+def _save(model: Any, start: Pretrained, folder: Path, *, merge: bool) -> None:
+    if not hasattr(model, "merge_and_unload"):
+        save(model, start, folder)
+        return
+    place = folder / adapters.FOLDER if merge else folder
+    adapters.save_adapter(model, place)
+    if merge:
+        save(adapters.merge(model), start, folder)
+    else:
+        start.save_tokenizer(folder)
+
+
+def _report(
+    prepared: Prepared, trainer: CompletionTrainer, model: Any, chosen: int, watching: Watching
+) -> Report:
+    start, notes = prepared.start, trainer.notes
+    losses = {entry["step"]: entry["loss"] for entry in notes.evaluations}
+    asked = TorchModel(model, start.context_length)
+    return Report(
+        base=str(start.checkpoint.path),
+        data=str(prepared.data),
+        began=prepared.began,
+        counts=prepared.train.counts,
+        example=spell(prepared.train.rows[0], start.tokenizer),
+        stop_ids=start.stop_ids,
+        parameters=model.num_parameters(),
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        steps=trainer.state.global_step,
+        epochs=round(trainer.state.epoch or 0.0, 3),
+        seconds=round(notes.seconds, 1),
+        trained_tokens=notes.trained,
+        trained_tokens_per_second=round(notes.trained / max(notes.seconds, 1e-9)),
+        losses=thinned(trainer.state.log_history),
+        evaluations=notes.evaluations,
+        valid_before=losses.get(0),
+        valid_after=losses.get(chosen),
+        valid_accuracy={e["step"]: e["accuracy"] for e in notes.evaluations}.get(chosen),
+        chosen_step=chosen,
+        samples=notes.samples,
+        resumed=notes.resumed,
+        forced=notes.forced,
+        ending=measure_ending(asked, prepared.asked, start.stop_ids, watching.endings),
+    )

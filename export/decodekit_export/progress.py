@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ from rich.text import Text
 
 from decodekit.tokenizer import Tokenizer
 from decodekit_export.data import Counts, Row
+from decodekit_export.ending import Ending
+from decodekit_export.samples import Sample
 
 
 class Display:
     """Shows a run on a console, by default standard error."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True, highlight=False, quiet=quiet)
 
     def example(self, row: Row, tokenizer: Tokenizer, file: str) -> None:
         """A row as the model sees it, with the trained tokens between ⟦ and ⟧."""
@@ -60,13 +62,24 @@ class Display:
         loss = f"loss {record['losses'][-1][1]:.3f}" if record["losses"] else "no step"
         if record["valid_after"] is not None:
             loss += f", on the validation file {record['valid_before']:.3f} -> {record['valid_after']:.3f}"
+            loss += f" ({record['valid_accuracy']:.1%} of tokens foreseen)"
         run = f"{record['steps']:,} steps in {record['seconds']:.0f} s, {loss}"
         self._console.print(f"[bold]{escape(str(out))}[/bold]: {run}", soft_wrap=True)
-        ending = record["ending"]
-        text = f"{ending['ended']} of {ending['asked']} greedy answers ended within {ending['within']} tokens"
-        if 2 * ending["ended"] < ending["asked"]:
-            text += "; the model has hardly learnt to stop: train longer, or on shorter completions"
-        self.note(text)
+        if record["chosen_step"] != record["steps"]:
+            self.note(
+                f"the weights are those after step {record['chosen_step']:,}, the best on the validation file"
+            )
+
+    def ending(self, ending: Ending, bar: float, *, of: str = "greedy answers") -> None:
+        """How many answers stopped; what to do where too few did."""
+        self.note(f"{ending.ended} of {ending.asked} {of} ended within {ending.within} tokens")
+        if ending.share < bar:
+            self._console.print(
+                f"[yellow]the model has hardly learnt to stop[/yellow]: {ending.share:.0%} of its answers "
+                f"end by a stop token, {bar:.0%} are wanted; train longer (--epochs), on shorter "
+                "completions, or on more rows",
+                soft_wrap=True,
+            )
 
     def note(self, text: str) -> None:
         self._console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
@@ -93,25 +106,39 @@ class Bar(transformers.TrainerCallback):
         )
         self._tenths = 0
         self._began = 0.0
-        self._share = 0.0
-        self._tokens = 0
+        self._share, self._first_share = 0.0, 0.0
+        self._trained, self._first_trained = 0, 0
 
-    def show(self, tokens: int, share: float) -> None:
-        """How many tokens were seen, and how much of the run is over, in [0, 1]."""
-        self._tokens, self._share = tokens, share
+    def show(self, trained: int, share: float) -> None:
+        """How many tokens were trained, and how much of the run is over, in [0, 1]."""
+        self._trained, self._share = trained, share
+
+    def samples(self, samples: Sequence[Sample]) -> None:
+        """What the model says now."""
+        for sample in samples:
+            line = f"{sample.prompt.strip()} -> {sample.answer.strip()} ({sample.finish_reason})"
+            self._console.print(f"[dim]step {sample.step:,}:[/dim] {escape(line)}", soft_wrap=True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.monotonic()
+        self._first_share = state.global_step / state.max_steps
+        self._first_trained = self._trained
         self._task = self._progress.add_task("the first step ...", total=1.0)
         self._progress.start()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         logs = kwargs["logs"]
+        if "eval_loss" in logs:
+            loss, right = logs["eval_loss"], logs["eval_accuracy"]
+            self._console.print(
+                f"step {state.global_step:,}: validation loss {loss:.3f}, {right:.1%} of tokens foreseen"
+            )
         if "loss" not in logs:
             return
         seconds = max(time.monotonic() - self._began, 1e-9)
-        left = f"{seconds * (1 - self._share) / self._share:.0f} s left" if self._share else ""
-        speed = f"{self._tokens / seconds:,.0f} tokens/s"
+        done = self._share - self._first_share
+        left = f"{seconds * (1 - self._share) / done:.0f} s left" if done > 0 else ""
+        speed = f"{(self._trained - self._first_trained) / seconds:,.0f} trained tokens/s"
         text = f"step {state.global_step:,}  loss {logs['loss']:.3f}  {speed}  {left}"
         self._progress.update(self._task, completed=self._share, description=text)
         if not self._console.is_terminal and int(self._share * 10) > self._tenths:

@@ -1,51 +1,139 @@
 """
-The trainer: transformers' own, with the loss and the stops that fine-tuning on completions needs.
+The trainer: transformers' own, with the loss, the order, the stops and the checkpoints of decodekit.
 
-Loss is the sum over the trained tokens of a step, however many batches it accumulates,
-divided by their number. The learning rate follows the share of the run that is over, in
+Loss is the sum over the trained tokens of a step, however many batches and processes it is spread
+over, divided by their number. The learning rate follows the share of the run that is over, in
 steps or in seconds, whichever is more, so a run that is cut by the clock still ends slowly.
 """
 
 from __future__ import annotations
 
-import math
-import time
+import signal
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transformers
-from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from decodekit.errors import NumericalError
-from decodekit_export.collate import IGNORED, Batch, Collate, as_items
+from decodekit_export.adapter import add_adapter
+from decodekit_export.checkpoints import STATE, TRAINER, Checkpoint, Checkpoints
+from decodekit_export.clock import Clock
+from decodekit_export.collate import IGNORED, Batch
 from decodekit_export.data import Row
+from decodekit_export.errors import TrainingError
+from decodekit_export.evaluation import Evaluation, sums
+from decodekit_export.interruption import Interrupted, Listener
+from decodekit_export.loss import focus, keeps_columns, loss_of_trained
+from decodekit_export.notes import Notes
+from decodekit_export.order import Batches, Epochs
+from decodekit_export.pretrained import Pretrained
 from decodekit_export.progress import Bar
+from decodekit_export.samples import Sampling
+from decodekit_export.schedule import learning_rate
 from decodekit_export.settings import Settings
+from decodekit_export.training_state import (
+    GENERATORS,
+    OPTIMIZER,
+    WEIGHTS,
+    Values,
+    generators,
+    generators_of,
+    restore_generators,
+    restore_optimizer,
+    restore_weights,
+    whole_weights,
+)
+
+EVALUATIONS = 10  # of a run, where nothing else is asked for
 
 
 class CompletionTrainer(transformers.Trainer):
-    """Trains a causal model on batches of `Collate`; the rest is transformers.Trainer."""
+    """Trains a causal model on batches of `Collate`; the rest is transformers.Trainer.
 
-    def __init__(self, settings: Settings, bar: Bar, **options: Any) -> None:
-        self.clock = Clock(settings.max_seconds)
-        self.tokens = 0  # seen so far, without padding
-        self._bar = bar
-        self._warmup = settings.warmup
-        super().__init__(compute_loss_func=loss_of_trained, callbacks=[self.clock, bar], **options)
+    valid       rows to evaluate on, or ()
+    sampling    answers prompts at each evaluation, or None
+    save_every  steps between two checkpoints
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoints: Checkpoints,
+        bar: Bar,
+        *,
+        valid: Sequence[Row] = (),
+        sampling: Sampling | None = None,
+        save_every: int = 500,
+        callbacks: Sequence[transformers.TrainerCallback] = (),
+        **options: Any,
+    ) -> None:
+        self.notes = Notes()
+        self._clock = Clock(settings.max_seconds, self.notes)
+        self._settings, self._checkpoints, self._bar = settings, checkpoints, bar
+        self._valid, self._sampling, self._save_every = valid, sampling, save_every
+        self._listener = Listener()
+        self._from: Checkpoint | None = None
+        self._visited = 0  # steps whose end was seen
+        self._begun = -1  # the step that is under way, and what was before it:
+        self._generators, self._counted = Values(), 0
+        super().__init__(
+            compute_loss_func=loss_of_trained, callbacks=[self._clock, bar, *callbacks], **options
+        )
         self.remove_callback(transformers.trainer_callback.PrinterCallback)
+        self._keeps_columns = keeps_columns(self.model)
 
-    def fit(self) -> None:
-        """Train; the bar is closed whatever happens."""
+    def fit(self, checkpoint: Checkpoint | None = None) -> None:
+        """Train, from a checkpoint if there is one; the bar is closed whatever happens."""
+        if checkpoint:
+            self._from = checkpoint
+            self.notes = self._clock.notes = checkpoint.notes
+            self._visited = checkpoint.step
         try:
-            self.train()
+            if self.notes.finished:
+                assert checkpoint
+                self._load_from_checkpoint("")
+                self.state = transformers.TrainerState.load_from_json(str(checkpoint.place / TRAINER))
+            else:
+                with self._listener:
+                    self.train(resume_from_checkpoint=str(checkpoint.place) if checkpoint else None)
         finally:
             self._bar.close()
+            self._from = None
+
+    def whole_model(self, start: Pretrained) -> Any:
+        """The trained model, neither wrapped nor sharded, in the first process; every one must ask."""
+        if not self.is_fsdp_enabled:
+            return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        weights = whole_weights(self.model)
+        model: Any = start.load_model()
+        if self._settings.adapter:
+            model = add_adapter(model, self._settings.adapter, str(start.checkpoint.path))
+        restore_weights(model, weights)
+        return model
+
+    # Batches and their loss
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        items: Any = self.train_dataset
+        batches = Batches(
+            [len(item["input_ids"]) for item in items],
+            self.args.per_device_train_batch_size,
+            accumulate=self.args.gradient_accumulation_steps,
+            grouped=self._settings.order == "grouped",
+            seed=self._settings.seed,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        self.add_callback(Epochs(batches))
+        return DataLoader(items, batch_sampler=batches, collate_fn=self.data_collator)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def rate(step: int) -> float:
             share = (step + 0.5) / num_training_steps  # its middle: no step has a rate of 0
-            return learning_rate(max(share, self.clock.share), self._warmup)
+            share = max(share, self._clock.share)
+            return learning_rate(share, self._settings.warmup, self._settings.schedule)
 
         optimizer = optimizer or self.optimizer
         assert optimizer is not None
@@ -53,79 +141,117 @@ class CompletionTrainer(transformers.Trainer):
         return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
-        lines = inputs.pop("lines")
-        self.tokens += int(inputs["attention_mask"].sum())
-        share = (self.state.global_step + 1) / self.state.max_steps
-        self._bar.show(self.tokens, max(share, self.clock.share))
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        step = self.state.global_step
+        if first := step != self._begun:
+            self._begun, self._generators = step, generators()
+            self._counted = self.notes.trained
+            self.notes.trained += int(num_items_in_batch)  # of all batches of the step, in all processes
+        if first or self.args.world_size == 1:
+            self._obey()
+        lines, labels = inputs.pop("lines"), inputs["labels"]
+        if not (labels != IGNORED).any():
+            raise TrainingError(f"no token of lines {lines} would be trained; remove these rows")
+        self._bar.show(self.notes.trained, max((step + 1) / self.state.max_steps, self._clock.share))
+        wanted, inputs["labels"] = focus(labels, self._keeps_columns)
+        try:
+            loss: torch.Tensor = super().training_step(model, {**inputs, **wanted}, num_items_in_batch)
+        except torch.OutOfMemoryError as exc:
+            raise self._out_of_memory(labels) from exc
         if not torch.isfinite(loss):
             rows = ", ".join(map(str, lines[:8])) + (", ..." if len(lines) > 8 else "")
+            norm = next((e["grad_norm"] for e in reversed(self.state.log_history) if "grad_norm" in e), 0.0)
             raise NumericalError(
-                f"step {self.state.global_step + 1}: loss is {loss.item()} at learning rate "
-                f"{self._get_learning_rate():.2g}, in a batch of lines {rows}; lower the learning rate"
+                f"step {step + 1}: loss is {loss.item()} at learning rate {self._get_learning_rate():.2g}, "
+                f"in a batch of lines {rows}; the gradient before it had norm {norm:.3g}; "
+                "lower the learning rate"
             )
         return loss
 
+    # What happens between steps
 
-class Clock(transformers.TrainerCallback):
-    """Ends training after `max_seconds` of steps; None never does.
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        step = self.state.global_step
+        if step > self._visited:  # it comes here once more at the end of an epoch
+            self._visited = step
+            due = step % self._evaluate_every() == 0
+            self.control.should_evaluate = due and bool(self._valid or self._sampling)
+            over = self.control.should_training_stop or step >= self.state.max_steps
+            self.control.should_save = over or (due and bool(self._valid)) or step % self._save_every == 0
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
-    seconds  from the start of the first step to the end of the last
-    """
+    def _evaluate_every(self) -> int:
+        return self._settings.evaluate_every or max(self.state.max_steps // EVALUATIONS, 1)
 
-    def __init__(self, max_seconds: float | None) -> None:
-        self._max_seconds = max_seconds
-        self._began: float | None = None
-        self.seconds = 0.0
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Note what the model makes of the validation rows, and what it says."""
+        step = self.state.global_step
+        if step in [entry["step"] for entry in self.notes.evaluations]:
+            return {}
+        if self._valid:
+            sharded, rank, world = self.is_fsdp_enabled, self.args.process_index, self.args.world_size
+            rows = (
+                self._valid if sharded else self._valid[rank::world]
+            )  # a sharded model answers to all at once
+            found = sums(self.model, rows, self.args.per_device_train_batch_size)
+            loss, right, tokens = (found if sharded else self.accelerator.reduce(found)).tolist()
+            self.notes.evaluated(step, Evaluation(loss / tokens, right / tokens, int(tokens)))
+            self.log({"eval_loss": loss / tokens, "eval_accuracy": right / tokens})
+            if self._settings.patience and self.notes.waited >= self._settings.patience:
+                self.control.should_training_stop = True
+        if self._sampling and self.is_world_process_zero():
+            samples = self._sampling(self.model, step)
+            self.notes.sampled(samples)
+            self._bar.samples(samples)
+        return {}
 
-    @property
-    def share(self) -> float:
-        """How much of the time is used, in [0, 1]; 0 if there is no limit."""
-        return min(self.seconds / self._max_seconds, 1.0) if self._max_seconds else 0.0
+    def _obey(self) -> None:
+        """Leave, with everything saved, if a signal was heard in any process."""
+        heard = torch.tensor(self._listener.heard or 0, device=self.args.device)
+        number = int(self.accelerator.gather(heard).max())
+        if number:
+            self._save_last_step()
+            name = signal.Signals(number).name
+            raise Interrupted(
+                f"{name}: stopped after step {self.state.global_step}, all of which is saved in "
+                f"{self._checkpoints.folder.path}; go on with --resume",
+                number,
+            )
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._began is None:
-            self._began = time.monotonic()
+    def _out_of_memory(self, labels: torch.Tensor) -> TrainingError:
+        self.model_wrapped.zero_grad()
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        self._save_last_step()
+        return TrainingError(
+            f"step {self.state.global_step + 1}: out of memory with a batch of {labels.shape[0]} rows, "
+            f"{labels.shape[1]} tokens each (peak {peak:,} bytes); what was done is saved; "
+            "lower --batch-size and raise --accumulate, lower --max-length, or take --recompute"
+        )
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        assert self._began is not None
-        self.seconds = time.monotonic() - self._began
-        if self.share >= 1.0:
-            control.should_training_stop = True
+    # Checkpoints, in the places of transformers' own
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.notes.finished = (
+            self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+        )
+        self._checkpoints.save(self, self.notes, generators())
 
-def learning_rate(share: float, warmup: float) -> float:
-    """The rate in [0, 1] when `share` of a run is over: a line up to `warmup`, then half a cosine down."""
-    if share < warmup:
-        return share / warmup
-    return 0.5 * (1 + math.cos(math.pi * min((share - warmup) / (1 - warmup), 1.0)))
+    def _save_last_step(self) -> None:
+        """As of the end of the last step, though another has begun."""
+        self.notes.trained = self._counted
+        self._checkpoints.save(self, self.notes, self._generators)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        assert self._from
+        restore_weights(model or self.model, self._from.tensors[WEIGHTS])
 
-def loss_of_trained(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    """Cross entropy, nats, summed over the trained tokens of a batch and divided by `num_items_in_batch`.
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self._from:
+            restore_optimizer(self, self._from.tensors[OPTIMIZER], self._from.documents[STATE])
 
-    The logits at a place predict the token at the next, so nothing predicts the first:
-    a row begins with a token of its prompt, which is not trained.
-    """
-    losses = token_losses(outputs.logits, labels)
-    return losses.sum() / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Done with the optimizer."""
 
-
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, nats, of every place but the last, float32 [B * (T - 1)]; 0 where not trained."""
-    predicted, then = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
-    return functional.cross_entropy(predicted, then, ignore_index=IGNORED, reduction="none")
-
-
-@torch.no_grad()
-def mean_loss(model: Any, rows: Sequence[Row], batch_size: int) -> float:
-    """Cross entropy, nats, averaged over all trained tokens of `rows`."""
-    model.eval()
-    collate, total, count = Collate(pad_id=0), 0.0, 0
-    items = sorted(as_items(rows), key=lambda item: len(item["input_ids"]))
-    for start in range(0, len(items), batch_size):
-        batch = collate(items[start : start + batch_size])
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        total += token_losses(logits, batch["labels"]).double().sum().item()
-        count += int((batch["labels"] != IGNORED).sum())
-    return total / count
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self._from:
+            tensors, values = self._from.tensors[GENERATORS], self._from.documents[STATE]
+            restore_generators(generators_of(self.args.process_index, tensors, values))

@@ -17,19 +17,16 @@ from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.collate import IGNORED, Collate, as_items
 from decodekit_export.data import Row
+from decodekit_export.evaluation import evaluate
 from decodekit_export.faults import DataError
 from decodekit_export.finetune import check_rows, finetune
+from decodekit_export.loss import focus, loss_of_trained, token_losses
 from decodekit_export.pretrained import open_pretrained
 from decodekit_export.progress import Display, spell
+from decodekit_export.schedule import learning_rate
 from decodekit_export.settings import Settings
 from decodekit_export.stop_ids import stop_ids
-from decodekit_export.trainer import (
-    CompletionTrainer,
-    learning_rate,
-    loss_of_trained,
-    mean_loss,
-    token_losses,
-)
+from decodekit_export.trainer import CompletionTrainer
 
 SHARED = Path(os.environ.get("DECODEKIT_SHARED", Path(__file__).parents[3] / "shared"))
 STORIES = SHARED / "models" / "stories260k"
@@ -110,8 +107,9 @@ def test_a_padding_id_that_is_the_stop_id_changes_neither_loss_nor_gradient(base
     for pad_id in (0, stop, 77):
         model, batch = start.load_model(), Collate(pad_id)(as_items(rows))
         assert (batch["labels"] == stop).sum() == 3  # the stop token is trained in every row, padding never
+        wanted, labels = focus(batch["labels"], keeps=True)
         loss = loss_of_trained(
-            model(batch["input_ids"], attention_mask=batch["attention_mask"]), batch["labels"]
+            model(batch["input_ids"], attention_mask=batch["attention_mask"], **wanted), labels
         )
         loss.backward()
         results.append((loss.item(), [p.grad for p in model.parameters()]))
@@ -127,13 +125,14 @@ def test_an_embedding_that_the_model_calls_padding_is_trained_all_the_same(new_c
     )
     model = open_pretrained(folder).load_model()
     logits = model(torch.tensor([[5, 2, 6, 7]])).logits
-    token_losses(logits, torch.tensor([[IGNORED, IGNORED, 6, 7]])).sum().backward()
+    _, labels = focus(torch.tensor([[IGNORED, IGNORED, 6, 7]]), keeps=False)
+    token_losses(logits, labels).sum().backward()
     assert model.get_input_embeddings().weight.grad[2].abs().max() > 0
 
 
 def test_the_loss_is_the_mean_over_trained_tokens_by_hand():
     logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [1.0, 1.0, 1.0]]]))
-    labels = torch.tensor([[IGNORED, 1, 1]])
+    labels = torch.tensor([[1, 1, IGNORED]])
     outputs = type("Outputs", (), {"logits": logits})
     expected = -(torch.tensor(0.25).log() + torch.tensor(0.8).log()) / 2
     assert loss_of_trained(outputs, labels) == pytest.approx(expected.item(), rel=1e-6)
@@ -145,9 +144,9 @@ def test_the_loss_is_the_mean_over_trained_tokens_by_hand():
 def test_a_padded_batch_has_the_loss_of_its_rows_alone(base):
     model = open_pretrained(base).load_model()
     rows = rows_of([(3, 2), (4, 9), (1, 1), (7, 5)])
-    apart = sum(mean_loss(model, [row], 1) * sum(row.mask) for row in rows) / 17
+    apart = sum(evaluate(model, [row], 1).loss * sum(row.mask) for row in rows) / 17
     for batch_size in (2, 3, 4):
-        assert mean_loss(model, rows, batch_size) == pytest.approx(apart, abs=1e-6)
+        assert evaluate(model, rows, batch_size).loss == pytest.approx(apart, abs=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4, 8])
@@ -166,7 +165,7 @@ def test_accumulated_batches_have_loss_and_gradient_of_one_large_batch(tune, mon
     parts_loss, parts_gradient = first_step(
         replace(QUICK, batch_size=8 // accumulate, accumulate=accumulate), "parts"
     )
-    assert parts_loss == pytest.approx(loss, abs=1e-6)
+    assert parts_loss == pytest.approx(loss, rel=1e-6)
     for part, whole in zip(parts_gradient, gradient, strict=True):
         torch.testing.assert_close(part, whole, atol=1e-6, rtol=1e-6)
 
@@ -175,7 +174,7 @@ def test_several_steps_of_accumulated_batches_end_at_the_same_weights(tune):
     settings = replace(QUICK, epochs=4, batch_size=4)
     report, out = tune(settings, name="large")
     parts, parts_out = tune(replace(settings, batch_size=1, accumulate=4), name="parts")
-    assert [loss for _, loss in parts.losses] == pytest.approx([loss for _, loss in report.losses], abs=1e-6)
+    assert [loss for _, loss in parts.losses] == pytest.approx([loss for _, loss in report.losses], rel=1e-6)
     for whole, part in zip(_weights(out), _weights(parts_out), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-5, rtol=0)
 
@@ -222,11 +221,11 @@ def test_the_record_tells_how_the_result_came_about(tune, data):
     report, out = tune(replace(QUICK, valid=data))
     record = json.loads((out / "run.json").read_text())
     assert record == json.loads(json.dumps(report.to_json()))
-    assert record["settings"]["learning_rate"] == 1e-3
+    assert record["began"]["learning_rate"] == 1e-3
     assert record["counts"]["rows"] == 8
     assert record["steps"] == 4 and [step for step, _ in record["losses"]] == [1, 2, 3, 4]
     assert record["example"].endswith("<|im_start|>assistant\n⟦Paris<|im_end|>⟧")
-    assert {"decodekit", "torch", "transformers"} <= record["versions"].keys()
+    assert record["began"]["version of torch"] == torch.__version__
 
 
 def test_training_ends_when_the_time_is_over(tune):
