@@ -171,6 +171,7 @@ class CompletionTrainer(transformers.Trainer):
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         step = self.state.global_step
+        self.control.should_evaluate = self.control.should_save = False
         if step > self._visited:  # it comes here once more at the end of an epoch
             self._visited = step
             due = step % self._evaluate_every() == 0
