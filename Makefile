@@ -11,7 +11,7 @@ SOURCES = $(shell git ls-files decodekit plugins export/pyproject.toml export/co
 # Everything: runtime, training and export, plugins, tools. Editable.
 .venv/ready: pyproject.toml export/pyproject.toml export/constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e 'export[data]' $(addprefix -e ,$(TESTED))
+	.venv/bin/pip $(PIP_INSTALL) -e '.[cpu,test,dev]' -e 'export[data,lora,plot,tensorboard]' $(addprefix -e ,$(TESTED))
 	touch $@
 
 # What an application has: the runtime and plugins as wheels, no torch.
@@ -137,6 +137,7 @@ test-browser: .venv/ready
 .PHONY: soak statistics mutants
 soak: .venv/ready
 	DECODEKIT_SOAK=1 .venv/bin/pytest tests/exactness
+	DECODEKIT_SOAK=1 .venv/bin/pytest export/tests/test_order.py export/tests/test_examples.py
 
 statistics: .venv/ready
 	.venv/bin/python tests/statistics/draws.py
@@ -199,3 +200,17 @@ test-ray: .venv-ray/ready
 .PHONY: architectures
 architectures: .venv/ready
 	.venv/bin/decodekit architectures --results build/architectures --page docs/architectures.md
+
+# make crash            kill a fine-tuning run at 200 points and go on with it; ten minutes
+# make bench-training   trained tokens a second and memory, beside TRL; ten minutes
+.PHONY: crash bench-training
+crash: .venv/ready
+	.venv/bin/python export/tests/crash/crash.py --points 200
+
+bench-training: .venv-training/ready
+	.venv-training/bin/python export/benchmarks/training.py
+
+.venv-training/ready: pyproject.toml export/pyproject.toml export/constraints.txt export/benchmarks/peers-training.txt
+	$(PYTHON) -m venv .venv-training
+	.venv-training/bin/pip $(PIP_INSTALL) -e '.[cpu]' -e export -r export/benchmarks/peers-training.txt
+	touch $@

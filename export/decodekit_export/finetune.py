@@ -245,6 +245,7 @@ def _report(
 ) -> Report:
     start, notes = prepared.start, trainer.notes
     losses = {entry["step"]: entry["loss"] for entry in notes.evaluations}
+    seconds, epochs = max(notes.seconds, 1e-9), trainer.state.epoch or 0.0
     asked = TorchModel(model, start.context_length)
     return Report(
         base=str(start.checkpoint.path),
@@ -256,10 +257,11 @@ def _report(
         parameters=model.num_parameters(),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         steps=trainer.state.global_step,
-        epochs=round(trainer.state.epoch or 0.0, 3),
+        epochs=round(epochs, 3),
         seconds=round(notes.seconds, 1),
         trained_tokens=notes.trained,
-        trained_tokens_per_second=round(notes.trained / max(notes.seconds, 1e-9)),
+        tokens_per_second=round(prepared.train.counts.tokens * epochs / seconds),
+        trained_tokens_per_second=round(notes.trained / seconds),
         losses=thinned(trainer.state.log_history),
         evaluations=notes.evaluations,
         valid_before=losses.get(0),

@@ -22,6 +22,7 @@ class Report:
     began           settings by name, digests of base and data, versions, processes, device
     example         the first row as the model saw it, trained tokens between ⟦ and ⟧
     parameters      of the model, and how many of them were trained
+    tokens_per_second  of prompts and completions together
     losses          (step, nats per trained token), thinned evenly
     evaluations     step, nats per trained token and share of tokens foreseen, on the validation file
     valid_before    nats per trained token of the validation file, or None
@@ -44,6 +45,7 @@ class Report:
     epochs: float
     seconds: float
     trained_tokens: int
+    tokens_per_second: int
     trained_tokens_per_second: int
     losses: tuple[tuple[int, float], ...]
     evaluations: Sequence[dict[str, Any]]
