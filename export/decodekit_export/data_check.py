@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from decodekit_export.checks import check_rows
 from decodekit_export.data import Counts, Dataset, Row, load_both
 from decodekit_export.data_options import reading_of
-from decodekit_export.finetune import check_rows
 from decodekit_export.pretrained import Pretrained
 from decodekit_export.progress import spell
 from decodekit_export.settings import Settings

@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
-from decodekit.errors import NumericalError, ParameterError
+from decodekit.errors import ParameterError
 from decodekit_export import adapter as adapters
 from decodekit_export.began import began
 from decodekit_export.checkpoints import Checkpoint, Checkpoints
+from decodekit_export.checks import check_rows, check_target, check_weights
 from decodekit_export.collate import Collate, CollatePacked, as_items
 from decodekit_export.data import Dataset, Row, load_both
 from decodekit_export.data_options import reading_of
 from decodekit_export.ending import measure_ending
-from decodekit_export.faults import DataError
 from decodekit_export.packing import Packed, check_apart
 from decodekit_export.plot import can_plot, plot
 from decodekit_export.pretrained import Pretrained, open_pretrained
-from decodekit_export.progress import Display, spell, without_bars
+from decodekit_export.progress import Display, spell
 from decodekit_export.record import Report, thinned
+from decodekit_export.result import save_result
 from decodekit_export.run_folder import RunFolder
 from decodekit_export.samples import Sampling
 from decodekit_export.settings import Saving, Settings, Watching
@@ -97,7 +97,7 @@ def train(
         check_weights(model)
         with folder.result(out) as draft:
             report = _report(prepared, trainer, model, chosen, watching)
-            _save(model, prepared.start, draft, merge=saving.merge)
+            save_result(model, prepared.start, draft, merge=saving.merge)
             report.save(draft)
             if can_plot() and report.losses:
                 curve = [(entry["step"], entry["loss"]) for entry in report.evaluations]
@@ -123,49 +123,6 @@ def prepare(base: Path, data: Path, settings: Settings, display: Display) -> Pre
             display.note(f"{shared:,} pairs are in both files, so the loss on {settings.valid.name} flatters")
     known = began(settings, start.checkpoint, train, valid, processes=processes())
     return Prepared(data, start, train, valid, known)
-
-
-def check_target(out: Path) -> None:
-    """Refuse a folder that holds something."""
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise ParameterError(f"finetune: {out} exists and is not an empty folder; choose another --out")
-
-
-def check_rows(rows: Sequence[Row], start: Pretrained) -> None:
-    """Refuse rows from which a model cannot learn to stop, or that begin with the begin token twice."""
-    stops = ", ".join(repr(start.tokenizer.token(i)) for i in start.stop_ids) or "none"
-    for row in rows:
-        if row.ids[-1] not in start.stop_ids or not row.mask[-1]:
-            last = start.tokenizer.token(row.ids[-1])
-            raise DataError(
-                [
-                    f"line {row.line}: the last trained token is {last!r} and no stop token of the model "
-                    f"({stops}), so it would not learn to stop; name it in generation_config.json"
-                ]
-            )
-        if row.ids[0] == row.ids[1] and row.ids[0] in start.tokenizer.special_ids:
-            token = start.tokenizer.token(row.ids[0])
-            raise DataError([f"line {row.line}: the row begins with {token!r} twice; mend the chat template"])
-
-
-def check_weights(model: Any) -> None:
-    """Refuse to save a model that has a weight which is no number."""
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise NumericalError(f"{name}: a weight is not finite after training; lower the learning rate")
-
-
-def save(model: Any, start: Pretrained, folder: Path) -> None:
-    """Write a checkpoint: weights, configurations with every stop token, tokenizer, template."""
-    model.config.use_cache = True  # the trainer switches it off
-    model.generation_config = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
-        bos_token_id=model.generation_config.bos_token_id,
-        pad_token_id=model.generation_config.pad_token_id,
-        eos_token_id=list(start.stop_ids),
-    )
-    with without_bars():
-        model.save_pretrained(folder)
-    start.save_tokenizer(folder)
 
 
 def _to_go_on_from(checkpoints: Checkpoints, saving: Saving, display: Display) -> Checkpoint | None:
@@ -226,18 +183,6 @@ def _choose(trainer: CompletionTrainer, checkpoints: Checkpoints, settings: Sett
     assert best is not None
     restore_weights(trainer.model, Checkpoint(checkpoints.folder, best).tensors[WEIGHTS])
     return best
-
-
-def _save(model: Any, start: Pretrained, folder: Path, *, merge: bool) -> None:
-    if not hasattr(model, "merge_and_unload"):
-        save(model, start, folder)
-        return
-    place = folder / adapters.FOLDER if merge else folder
-    adapters.save_adapter(model, place)
-    if merge:
-        save(adapters.merge(model), start, folder)
-    else:
-        start.save_tokenizer(folder)
 
 
 def _report(

@@ -63,8 +63,9 @@ class Finetune(Command):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
         from decodekit_export.checkpoint_source import find_source
+        from decodekit_export.checks import check_target
         from decodekit_export.faults import DataError
-        from decodekit_export.finetune import check_target, prepare, train
+        from decodekit_export.finetune import prepare, train
         from decodekit_export.offline import offline
         from decodekit_export.progress import Display
         from decodekit_export.training_arguments import rank

@@ -175,7 +175,7 @@ class Watching:
     samples: int = 0
     chain: str = "greedy"
     sample_tokens: int = 64
-    endings: int = 32
+    endings: int = 16
     stopping: float = 0.9
     tensorboard: Path | None = None
 

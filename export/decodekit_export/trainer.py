@@ -16,7 +16,6 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from decodekit.errors import NumericalError
 from decodekit_export.adapter import add_adapter
 from decodekit_export.checkpoints import STATE, TRAINER, Checkpoint, Checkpoints
 from decodekit_export.clock import Clock
@@ -45,6 +44,7 @@ from decodekit_export.training_state import (
     restore_weights,
     whole_weights,
 )
+from decodekit_export.trouble import not_a_number, out_of_memory
 
 EVALUATIONS = 10  # of a run, where nothing else is asked for
 
@@ -156,15 +156,11 @@ class CompletionTrainer(transformers.Trainer):
         try:
             loss: torch.Tensor = super().training_step(model, {**inputs, **wanted}, num_items_in_batch)
         except torch.OutOfMemoryError as exc:
-            raise self._out_of_memory(labels) from exc
+            self.model_wrapped.zero_grad()
+            self._save_last_step()
+            raise out_of_memory(step, labels) from exc
         if not torch.isfinite(loss):
-            rows = ", ".join(map(str, lines[:8])) + (", ..." if len(lines) > 8 else "")
-            norm = next((e["grad_norm"] for e in reversed(self.state.log_history) if "grad_norm" in e), 0.0)
-            raise NumericalError(
-                f"step {step + 1}: loss is {loss.item()} at learning rate {self._get_learning_rate():.2g}, "
-                f"in a batch of lines {rows}; the gradient before it had norm {norm:.3g}; "
-                "lower the learning rate"
-            )
+            raise not_a_number(step, loss, self._get_learning_rate(), lines, self.state.log_history)
         return loss
 
     # What happens between steps
@@ -217,16 +213,6 @@ class CompletionTrainer(transformers.Trainer):
                 f"{self._checkpoints.folder.path}; go on with --resume",
                 number,
             )
-
-    def _out_of_memory(self, labels: torch.Tensor) -> TrainingError:
-        self.model_wrapped.zero_grad()
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        self._save_last_step()
-        return TrainingError(
-            f"step {self.state.global_step + 1}: out of memory with a batch of {labels.shape[0]} rows, "
-            f"{labels.shape[1]} tokens each (peak {peak:,} bytes); what was done is saved; "
-            "lower --batch-size and raise --accumulate, lower --max-length, or take --recompute"
-        )
 
     # Checkpoints, in the places of transformers' own
 

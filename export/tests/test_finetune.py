@@ -15,16 +15,17 @@ from rich.console import Console
 from decodekit.cli import main
 from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.checkpoint import open_checkpoint
+from decodekit_export.checks import check_rows
 from decodekit_export.collate import IGNORED, Collate, as_items
 from decodekit_export.data import Row
 from decodekit_export.evaluation import evaluate
 from decodekit_export.faults import DataError
-from decodekit_export.finetune import check_rows, finetune
+from decodekit_export.finetune import finetune
 from decodekit_export.loss import focus, loss_of_trained, token_losses
 from decodekit_export.pretrained import open_pretrained
 from decodekit_export.progress import Display, spell
 from decodekit_export.schedule import learning_rate
-from decodekit_export.settings import Settings
+from decodekit_export.settings import Settings, Watching
 from decodekit_export.stop_ids import stop_ids
 from decodekit_export.trainer import CompletionTrainer
 
@@ -72,8 +73,9 @@ def display(screen):
 def tune(base, data, tmp_path, display):
     """Run, and give report and folder."""
 
-    def run(settings=QUICK, *, base=base, data=data, name="out"):
-        report = finetune(base, data, tmp_path / name, settings, display=display)
+    def run(settings=QUICK, *, base=base, data=data, name="out", endings=1):
+        watching = Watching(endings=endings)
+        report = finetune(base, data, tmp_path / name, settings, watching=watching, display=display)
         return report, tmp_path / name
 
     return run
@@ -187,7 +189,7 @@ def _weights(folder: Path) -> list[torch.Tensor]:
 
 
 def test_a_tuned_model_says_the_completions_and_stops(tune, data):
-    report, _ = tune(replace(QUICK, max_steps=120, learning_rate=3e-3, valid=data))
+    report, _ = tune(replace(QUICK, max_steps=120, learning_rate=3e-3, valid=data), endings=8)
     assert report.valid_after < 0.05 < report.valid_before
     assert (report.ending.ended, report.ending.asked) == (8, 8)
     assert report.losses[-1][1] < report.losses[0][1]
