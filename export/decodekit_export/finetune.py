@@ -152,7 +152,7 @@ def _trainer(
     model: Any = start.load_model()
     transformers.set_seed(settings.seed)  # an adapter begins with chance
     if settings.adapter:
-        model = adapters.add_adapter(model, settings.adapter, str(start.checkpoint.path))
+        model = adapters.add_adapter(model, settings.adapter, str(start.checkpoint.path.absolute()))
     rows = prepared.train.rows
     items: Any = as_items(rows)
     collate: type[Collate | CollatePacked] = Collate

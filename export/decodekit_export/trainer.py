@@ -109,7 +109,7 @@ class CompletionTrainer(transformers.Trainer):
         weights = whole_weights(self.model)
         model: Any = start.load_model()
         if self._settings.adapter:
-            model = add_adapter(model, self._settings.adapter, str(start.checkpoint.path))
+            model = add_adapter(model, self._settings.adapter, str(start.checkpoint.path.absolute()))
         restore_weights(model, weights)
         return model
 
