@@ -4,9 +4,10 @@ Trained tokens per second and memory, beside TRL's SFTTrainer with its loss on t
     make bench-training
 
 Same weights, same rows (the ids that decodekit makes of them), same rows in a step, same optimizer,
-float32, the same threads. Every measurement is a process of its own; engines take turns, and
-the median of the rounds is reported. Time runs from the beginning of the first step to the end of
-the last. Memory is the highest resident size while training, less that before the first step.
+float32, the same threads. Every measurement is a process of its own; engines take turns, and the median of
+the rounds is reported. Time runs from the beginning of the first step to the end of the last; beside it,
+seconds of the processor, which neighbours on the machine hardly change. Memory is the highest resident
+size while training, less that before the first step.
 """
 
 from __future__ import annotations
@@ -82,16 +83,21 @@ class Meter:
         class Callback(transformers.TrainerCallback):
             def on_step_begin(_, args, state, control, **kwargs):
                 if state.global_step == 0:
-                    self.before, self.began = memory(), time.perf_counter()
+                    self.before, self.began, self.cpu = memory(), time.perf_counter(), time.process_time()
 
             def on_step_end(_, args, state, control, **kwargs):
                 self.seconds = time.perf_counter() - self.began
+                self.cpu_seconds = time.process_time() - self.cpu
                 self.highest = memory()
 
         self.callback = Callback()
 
     def result(self, trained: int) -> dict[str, float]:
-        return {"tokens_per_second": trained / self.seconds, "memory": (self.highest - self.before) / 2**20}
+        return {
+            "tokens_per_second": trained / self.seconds,
+            "tokens_per_cpu_second": trained / self.cpu_seconds,
+            "memory": (self.highest - self.before) / 2**20,
+        }
 
 
 def memory() -> int:
@@ -226,12 +232,15 @@ def show(found: dict[tuple[str, str, bool], list[dict[str, float]]]) -> None:
     }
     versions = {name: metadata.version(name) for name in ("trl", "transformers", "torch", "accelerate")}
     print(", ".join(f"{name} {version}" for name, version in versions.items()), "on", platform.machine())
-    print("| data | engine | trained tokens/s | beside TRL | memory, MiB |\n|---|---|---|---|---|")
+    print(
+        "| data | engine | trained tokens/s | beside TRL | in CPU time | memory, MiB |\n" + "|---" * 6 + "|"
+    )
     for (data, engine, packed), one in median.items():
-        beside = one["tokens_per_second"] / median[data, "trl", False]["tokens_per_second"]
+        trl = median[data, "trl", False]
+        beside, in_cpu_time = (one[n] / trl[n] for n in ("tokens_per_second", "tokens_per_cpu_second"))
         print(
             f"| {data} | {engine}{', packed' if packed else ''} | {one['tokens_per_second']:,.0f} "
-            f"| {beside:.2f} | {one['memory']:,.0f} |"
+            f"| {beside:.2f} | {in_cpu_time:.2f} | {one['memory']:,.0f} |"
         )
 
 
