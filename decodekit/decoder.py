@@ -12,7 +12,6 @@ import queue
 import weakref
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -24,7 +23,7 @@ from decodekit.chat import Chat
 from decodekit.companion import Companion
 from decodekit.completion import Completion, best
 from decodekit.engine import Engine
-from decodekit.errors import ParameterError, PromptError
+from decodekit.errors import PromptError
 from decodekit.gathering import Started, begin, gather
 from decodekit.model import Model
 from decodekit.parameters import whole
@@ -33,11 +32,12 @@ from decodekit.preparation import Prepared, Preparer, Prompt, origin
 from decodekit.processors import LogitsProcessor
 from decodekit.record import Record
 from decodekit.request import Emit, Event, Request
+from decodekit.requests import Requests, is_many
 from decodekit.score import Score
 from decodekit.scorer import Scorer, Text
 from decodekit.search import Rules
 from decodekit.session import Session
-from decodekit.settings import MAX_SAMPLES, Settings
+from decodekit.settings import Settings
 from decodekit.text_stream import AsyncTextStream, Pieces, TextStream
 from decodekit.tokenizer import Tokenizer
 
@@ -64,7 +64,6 @@ class Decoder:
         self.plugins = plugins
         self.chat = Chat(tokenizer, bundle.chat_template, min(bundle.stop_ids, default=None))
         self.engine = Engine(model, **engine)
-        self._draft = draft
         self._preparer = Preparer(
             bundle,
             tokenizer,
@@ -75,6 +74,7 @@ class Decoder:
             partial(Companion, model, self.engine.call),
         )
         self.scorer = Scorer(self.engine, self._preparer)
+        self._requests = Requests(self._preparer, self.engine, self.scorer, draft)
         weakref.finalize(self, self.engine.close, 1.0)  # seconds; a program must end
 
     def close(self) -> None:
@@ -115,12 +115,12 @@ class Decoder:
         n        answers per prompt, in [1, 128]; number i of them does not depend on n
         options  see `Settings`
         """
-        prepared, one = self._prepare(prompt, chain, n, options)
-        prepared = self._with_prompt_logprobs(prepared)
+        prepared = self._requests.prepare_all(prompt, chain, n, options)
+        prepared = self._requests.with_prompt_logprobs(prepared)
         # Closed, since an error keeps frames alive, and with them requests.
         with closing(gather(self.engine, self.request, prepared, n or 1)) as started:
             completions = [pieces.complete(future.result()) for future, pieces in started]
-        return completions[0] if one else completions
+        return completions if is_many(prompt) or n is not None else completions[0]
 
     def begin(
         self, prompt: Prompt, chain: Written = None, *, n: int | None = None, **options: Any
@@ -129,10 +129,10 @@ class Decoder:
 
         Each is a future of events, and the pieces that `complete` makes of them. Cancelled, it ends.
         """
-        if _is_many(prompt):
+        if is_many(prompt):
             raise PromptError("begin takes one prompt; call it for each")
-        prepared, _ = self._prepare(prompt, chain, n, options)
-        (one,) = self._with_prompt_logprobs(prepared)
+        prepared = self._requests.prepare_all(prompt, chain, n, options)
+        (one,) = self._requests.with_prompt_logprobs(prepared)
         return begin(self.engine, self.request, one, n or 1)
 
     async def agenerate(
@@ -146,17 +146,17 @@ class Decoder:
         """`generate` without blocking the event loop. Cancelling the task ends its requests."""
         import asyncio  # 7 MB that only a program with an event loop needs
 
-        prepared, one = await asyncio.to_thread(self._prepare, prompt, chain, n, options)
+        prepared = await asyncio.to_thread(self._requests.prepare_all, prompt, chain, n, options)
         if prepared[0].settings.prompt_logprobs is not None:
-            prepared = await asyncio.to_thread(self._with_prompt_logprobs, prepared)
+            prepared = await asyncio.to_thread(self._requests.with_prompt_logprobs, prepared)
         with closing(gather(self.engine, self.request, prepared, n or 1)) as started:
             completions = [pieces.complete(await asyncio.wrap_future(future)) for future, pieces in started]
-        return completions[0] if one else completions
+        return completions if is_many(prompt) or n is not None else completions[0]
 
     def stream(self, prompt: Prompt, chain: Written = None, **options: Any) -> TextStream:
         """The same completion, piece by piece: iterate for text, then read `.completion`."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        request, pieces = self._start(prompt, chain, options, events.put)
+        request, pieces = self._requests.start(prompt, chain, options, events.put)
         return TextStream(request, pieces, self, events)
 
     def astream(self, prompt: Prompt, chain: Written = None, **options: Any) -> AsyncTextStream:
@@ -169,12 +169,12 @@ class Decoder:
         def emit(event: Event) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)  # on a closed loop an error, and the end
 
-        request, pieces = self._start(prompt, chain, options, emit)
+        request, pieces = self._requests.start(prompt, chain, options, emit)
         return AsyncTextStream(request, pieces, self, events)
 
     def best_of(self, prompt: Prompt, chain: Written = None, *, n: int, **options: Any) -> Completion:
         """Of `n` completions the one the model finds most probable per token; see `completion.best`."""
-        if _is_many(prompt):
+        if is_many(prompt):
             raise PromptError("best_of takes one prompt; call it for each")
         return best(self.generate(prompt, chain, n=n, **{"logprobs": 0, **options}))
 
@@ -268,7 +268,7 @@ class Decoder:
 
     def prepare(self, prompt: Prompt, chain: Written = None, **options: Any) -> Prepared:
         """A checked request, not begun; options as for `stream`. What takes time is done here."""
-        return self._preparer.prepare(prompt, chain, self._streamed(options))
+        return self._requests.prepare(prompt, chain, options)
 
     def request(
         self, prepared: Prepared, sample: int, emit: Emit, leader: Request | None = None
@@ -277,49 +277,4 @@ class Decoder:
 
         leader  another request with the same prompt, whose reading is shared
         """
-        if self.engine.deterministic and prepared.settings.speculate != "off":
-            raise ParameterError(
-                "speculate must be 'off' for a deterministic decoder: "
-                "checking guesses takes kernels of another shape"
-            )
-        return prepared.request(sample, emit, costs=self.engine.costs, draft=self._draft, leader=leader)
-
-    def _prepare(
-        self, prompt: Any, chain: Written, n: int | None, options: dict[str, Any]
-    ) -> tuple[list[Prepared], bool]:
-        if n is not None:
-            whole("n", n, f"[1, {MAX_SAMPLES}]")
-            if "sample" in options:
-                raise ParameterError("n and sample exclude each other; n gives samples 0 to n - 1")
-        many, settings = _is_many(prompt), Settings.of(options)
-        first = self._preparer.prepare(prompt[0] if many else prompt, chain, settings)
-        rest = prompt[1:] if many else ()
-        prepared = [first, *(self._preparer.prepare(p, chain, first.settings) for p in rest)]
-        return prepared, not many and n is None
-
-    def _with_prompt_logprobs(self, prepared: list[Prepared]) -> list[Prepared]:
-        """Where they are asked for: one more pass over each prompt, so that the answer's stay as they are."""
-        settings = prepared[0].settings
-        if (top := settings.prompt_logprobs) is None:
-            return prepared
-        passages = (self.scorer.passage(p.ids) for p in prepared)
-        scores = (self.scorer.score(p, top=top, adapter=settings.adapter) for p in passages)
-        return [replace(p, prompt_logprobs=s.tokens) for p, s in zip(prepared, scores)]
-
-    def _start(
-        self, prompt: Prompt, chain: Written, options: dict[str, Any], emit: Emit
-    ) -> tuple[Request, Pieces]:
-        prepared = self.prepare(prompt, chain, **options)
-        request, pieces = self.request(prepared, prepared.settings.sample, emit)
-        self.engine.submit(request)
-        return request, pieces
-
-    def _streamed(self, options: dict[str, Any]) -> Settings:
-        settings = Settings.of(options)
-        if settings.prompt_logprobs is not None:
-            raise ParameterError("prompt_logprobs is for generate; beside a stream, use score(prompt ids)")
-        return settings
-
-
-def _is_many(prompt: Any) -> bool:
-    return not isinstance(prompt, str) and bool(prompt) and not isinstance(prompt[0], int | dict)
+        return self._requests.request(prepared, sample, emit, leader)

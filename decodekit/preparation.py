@@ -57,12 +57,14 @@ class Preparer:
     origin: Mapping[str, Any]  # of every record
     companion: Callable[[Sequence[int], str | None], Companion]
 
-    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+    def encode(self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """The ids a prompt stands for, up to where the answer begins."""
         if isinstance(prompt, str) or (prompt and not isinstance(prompt[0], int)):
             if not prompt:
                 raise PromptError("prompt is empty; give at least one character")
-            return self.chat.prompt(prompt)  # type: ignore[arg-type]
+            return self.chat.prompt(prompt, tools or None)  # type: ignore[arg-type]
+        if tools:
+            raise ParameterError("tools need a prompt that is rendered: text or messages, not token ids")
         return self.ids("prompt", prompt)  # type: ignore[arg-type]
 
     def ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
@@ -94,7 +96,7 @@ class Preparer:
 
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
         self.adapter(settings.adapter)
-        ids = self.encode(prompt)
+        ids = self.encode(prompt, settings.tools)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)
         before = self._before(settings)

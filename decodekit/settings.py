@@ -35,6 +35,7 @@ class Settings:
                     "auto": from the draft model where there is one; "off". Tokens stay the same
     tenant          prefixes of prompts are shared between requests of one tenant only
     adapter         of the bundle, by name, under which the model decodes; None: as it is
+    tools           JSON schemas of functions that the model may call, for templates that tell it
     """
 
     max_new_tokens: int | None = None
@@ -52,6 +53,7 @@ class Settings:
     speculate: str = "off"
     tenant: str = ""
     adapter: str | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None:
@@ -79,6 +81,8 @@ class Settings:
             raise ParameterError(f"tenant must be a string, got {self.tenant!r}")
         if not isinstance(self.adapter, str | None):
             raise ParameterError(f"adapter must be a name or None, got {self.adapter!r}")
+        if not isinstance(self.tools, list | tuple) or not all(isinstance(t, Mapping) for t in self.tools):
+            raise ParameterError(f"tools must be a list of JSON schemas, got {self.tools!r:.80}")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Settings:

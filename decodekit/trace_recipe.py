@@ -94,8 +94,8 @@ def _python(model: str, prompt: Prompt, chain: list[str], options: Mapping[str, 
 def _command(
     model: str, prompt: Prompt, chain: list[str], criteria: list[str], options: Mapping[str, Any]
 ) -> str | None:
-    """None: the command takes one text that does not look like an option, and no sample number."""
-    if not isinstance(prompt, str) or prompt.startswith("-") or "sample" in options:
+    """None: the command takes one text that does not look like an option, neither sample number nor tools."""
+    if not isinstance(prompt, str) or prompt.startswith("-") or {"sample", "tools"} & options.keys():
         return None
     words = ["decodekit", "generate", model, prompt]
     words += [word for text in chain for word in ("-p", text)]

@@ -38,6 +38,7 @@ LAYERS = [
     {"onnx_model"},
     {"session", "scorer", "trace_page", "trace_recipe", "trace_step", "first_run"},
     {"trace"},
+    {"requests"},
     {"decoder"},
     {"comparison", "doctor", "inspection", "verify", "loading", "bundle_check", "jobs"},
     {"evaluation"},

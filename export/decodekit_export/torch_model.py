@@ -9,6 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from decodekit.ops import Array
+from decodekit_export.cache import remembering
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class TorchModel:
             past.update(keys, values, layer)
         ids = torch.tensor(tokens, device=self._device)[None]
         places = torch.arange(cache.length, cache.length + len(tokens), device=self._device)[None]
-        logits = self._model(ids, position_ids=places, past_key_values=past, use_cache=True).logits[0]
+        logits = self._model(ids, position_ids=places, **remembering(self._model, past)).logits[0]
         layers: list[Any] = past.layers
         after = TorchCache(tuple((layer.keys, layer.values) for layer in layers))
         return logits[len(tokens) - last :].float().cpu().numpy(), after

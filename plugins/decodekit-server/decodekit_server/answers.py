@@ -21,8 +21,8 @@ from decodekit.completion import Completion
 from decodekit.preparation import Prepared
 from decodekit.request import Event, Request
 from decodekit.text_stream import Pieces
-from decodekit_server.kitchen import Job
 from decodekit_server.metrics import Metrics
+from decodekit_server.preparing import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk, Generating
 from decodekit_server.guard import Guard
 from decodekit_server.hosts import Hosts
-from decodekit_server.kitchen import Kitchen
 from decodekit_server.limits import Limits
 from decodekit_server.metrics import Metrics
 from decodekit_server.models import Models, Served
@@ -37,6 +36,7 @@ from decodekit_server.params import (
     ScoreParams,
     TokenizeParams,
 )
+from decodekit_server.preparing import Preparing
 from decodekit_server.texts import Texts
 
 STATIC = Path(__file__).parent / "static"
@@ -67,7 +67,7 @@ def create_app(
     keys   that open it; None: no key is needed
     """
     limits = limits or Limits()
-    desk = Desk(models, Kitchen(limits), Metrics(models))
+    desk = Desk(models, Preparing(limits), Metrics(models))
     posts, gets = _posts(desk), _gets(desk)
     about = openapi.document(
         models.by_name,
@@ -123,7 +123,7 @@ def _posts(desk: Desk) -> list[tuple[str, type[Params], Handle, bool]]:
 
 
 def _gets(desk: Desk) -> list[tuple[str, Get, str]]:
-    stall = desk.kitchen.limits.stall_seconds
+    stall = desk.preparing.limits.stall_seconds
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [_model(served) for served in desk.models]})
@@ -149,7 +149,7 @@ def _gets(desk: Desk) -> list[tuple[str, Get, str]]:
     async def ready(_: Request) -> Response:
         """Can take work: alive, not ending, and room in every queue."""
         failed = desk.models.failures(stall)
-        full = [s.name for s in desk.models.loaded if s.decoder.engine.waiting >= desk.kitchen.limits.queue]
+        full = [s.name for s in desk.models.loaded if s.decoder.engine.waiting >= desk.preparing.limits.queue]
         why = "failed" if failed else "draining" if desk.draining else "full" if full else "ready"
         return JSONResponse({"status": why}, 200 if why == "ready" else 503)
 

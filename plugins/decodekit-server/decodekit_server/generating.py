@@ -10,10 +10,10 @@ from decodekit_server.answers import Answers
 from decodekit_server.api.writing import Api, Event, extras
 from decodekit_server.endpoint import Answer
 from decodekit_server.errors import ApiError
-from decodekit_server.kitchen import Job, Kitchen
 from decodekit_server.metrics import Metrics
 from decodekit_server.models import Models
 from decodekit_server.params import Params
+from decodekit_server.preparing import Job, Preparing
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Desk:
     """
 
     models: Models
-    kitchen: Kitchen
+    preparing: Preparing
     metrics: Metrics
     draining: bool = False
 
@@ -44,7 +44,7 @@ class Generating:
         self.desk.check_open()
         ask = self.api.ask(params)
         served = self.desk.models.find(ask.model)
-        job = await self.desk.kitchen.prepare(ask, served, tenant)
+        job = await self.desk.preparing.prepare(ask, served, tenant)
         answers = Answers(job, self.desk.metrics)
         if ask.stream:
             return self._events(params, job, answers)

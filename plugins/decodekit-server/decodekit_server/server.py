@@ -65,7 +65,7 @@ class Server(uvicorn.Server):
         timer = loop.call_later(wait, end)
         await super().shutdown(sockets)
         timer.cancel()
-        self._desk.kitchen.close()
+        self._desk.preparing.close()
 
     def _watch(self) -> None:
         failures = self._desk.models.failures(self._limits.stall_seconds)

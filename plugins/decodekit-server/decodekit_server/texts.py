@@ -16,9 +16,9 @@ from decodekit_server.ask import Dialogue, Prompt, Raw
 from decodekit_server.endpoint import Answer
 from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk
-from decodekit_server.kitchen import encode
 from decodekit_server.models import Served
 from decodekit_server.params import CountParams, DetokenizeParams, ScoreParams, TokenizeParams
+from decodekit_server.preparing import encode
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Texts:
             prompt = Raw(params.prompt or "")
         else:
             prompt = Dialogue([{"role": "user", "content": params.prompt or ""}])
-        ids = await self.desk.kitchen.run(lambda: encode(prompt, decoder))
+        ids = await self.desk.preparing.run(lambda: encode(prompt, decoder))
         return {
             "tokens": list(ids),
             "texts": [decoder.spell(id) for id in ids],
@@ -49,19 +49,19 @@ class Texts:
     async def count(self, params: CountParams, tenant: str) -> Answer:
         dialogue, _ = question(params)
         decoder = self.desk.models.find(params.model).decoder
-        return {"input_tokens": len(await self.desk.kitchen.run(lambda: encode(dialogue, decoder)))}
+        return {"input_tokens": len(await self.desk.preparing.run(lambda: encode(dialogue, decoder)))}
 
     async def detokenize(self, params: DetokenizeParams, tenant: str) -> Answer:
         decoder = self.desk.models.find(params.model).decoder
         ids = decoder.encode(params.tokens)
-        return {"prompt": await self.desk.kitchen.run(lambda: decoder.tokenizer.decode(ids))}
+        return {"prompt": await self.desk.preparing.run(lambda: decoder.tokenizer.decode(ids))}
 
     async def score(self, params: ScoreParams, tenant: str) -> Answer:
         self.desk.check_open()
         served = self.desk.models.find(params.model)
         decoder, scorer = served.decoder, served.decoder.scorer
         prompt = _prompt(params, decoder)
-        passage = await self.desk.kitchen.run(lambda: scorer.passage(params.text, prompt))
+        passage = await self.desk.preparing.run(lambda: scorer.passage(params.text, prompt))
         self._check_size(decoder, passage, params.stride)
         stopped = threading.Event()
         try:
@@ -76,7 +76,7 @@ class Texts:
         }
 
     def _check_size(self, decoder: Decoder, passage: Passage, stride: int | None) -> None:
-        most = self.desk.kitchen.limits.score_tokens
+        most = self.desk.preparing.limits.score_tokens
         read = sum(end - begin for begin, _, end in decoder.scorer.windows(passage, stride))
         if read > most:
             raise ApiError(

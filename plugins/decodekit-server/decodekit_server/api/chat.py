@@ -11,10 +11,10 @@ from decodekit_server.api.completions import stops
 from decodekit_server.api.writing import Event, chat_logprobs, finish_reason, usage
 from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
 from decodekit_server.errors import ApiError
-from decodekit_server.kitchen import Job
 from decodekit_server.params import ChatParams
 from decodekit_server.params.chat import ChatMessage, JsonFormat, NamedTool, SchemaFormat, Tool
 from decodekit_server.params.fields import Extras
+from decodekit_server.preparing import Job
 from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
 
 

@@ -10,9 +10,9 @@ from decodekit_server.answers import Choice, Update
 from decodekit_server.api.writing import Event, finish_reason, token_text, usage
 from decodekit_server.ask import Ask, Prompt, Raw, Sampling
 from decodekit_server.errors import ApiError
-from decodekit_server.kitchen import Job
 from decodekit_server.params import CompletionParams
 from decodekit_server.params.fields import Extras
+from decodekit_server.preparing import Job
 
 
 def ask(params: CompletionParams) -> Ask:

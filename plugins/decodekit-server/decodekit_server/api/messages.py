@@ -11,10 +11,10 @@ from decodekit_server.answers import Choice, Update
 from decodekit_server.api.writing import Event
 from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
 from decodekit_server.errors import ApiError
-from decodekit_server.kitchen import Job
 from decodekit_server.params import CountParams, MessagesParams
 from decodekit_server.params.fields import Extras
 from decodekit_server.params.messages import InputTool, NamedToolChoice, ResultBlock, Turn, UseBlock
+from decodekit_server.preparing import Job
 from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
 
 

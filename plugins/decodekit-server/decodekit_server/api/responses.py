@@ -10,11 +10,11 @@ from decodekit.completion import Completion
 from decodekit_server.answers import Choice, Update
 from decodekit_server.api.writing import Event, chat_logprobs
 from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
-from decodekit_server.kitchen import Job
 from decodekit_server.params import ResponsesParams
 from decodekit_server.params.chat import JsonFormat
 from decodekit_server.params.fields import Extras
 from decodekit_server.params.responses import ResponseSchemaFormat
+from decodekit_server.preparing import Job
 
 
 def ask(params: ResponsesParams) -> Ask:

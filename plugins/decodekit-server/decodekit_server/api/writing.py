@@ -12,8 +12,8 @@ from decodekit.tokenizer import Tokenizer
 from decodekit_server import chains
 from decodekit_server.answers import Choice, Update
 from decodekit_server.ask import Ask
-from decodekit_server.kitchen import Job, seed
 from decodekit_server.params import Params
+from decodekit_server.preparing import Job, seed
 
 Event = tuple[str, Any]  # its name, "" for none, and its data; a str is data as it is
 

@@ -1,5 +1,5 @@
 """
-The kitchen: requests are prepared on threads of their own, so that none holds up the others' tokens.
+Preparing: on threads of their own, so that none holds up the others' tokens.
 
 Chains with strategies that a client named may take long to make, such as a grammar: they have
 other threads than the rest.
@@ -49,7 +49,7 @@ class Job:
         return sum(len(one.ids) for one in self.prepared)
 
 
-class Kitchen:
+class Preparing:
     """Prepares within the limits of a server."""
 
     def __init__(self, limits: Limits) -> None:
@@ -103,7 +103,7 @@ def check_size(ask: Ask, limits: Limits) -> None:
         )
 
 
-def cook(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
+def prepare_job(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
     """Encode the prompts, make the strategies, bind both to the model."""
     decoder, extras = served.decoder, ask.extras
     chain = chains.chain(ask, decoder.plugins.logits_processors)
