@@ -1,5 +1,5 @@
 """
-Preparing: on threads of their own, so that none holds up the others' tokens.
+Preparing requests, on threads of its own, so that none holds up the tokens of others.
 
 Chains with strategies that a client named may take long to make, such as a grammar: they have
 other threads than the rest.
@@ -61,7 +61,7 @@ class Preparing:
         """ApiError, or an error of decodekit, for what cannot be decoded."""
         check_size(ask, self.limits)
         made = ask.constraint is not None or ask.extras.processors or ask.extras.stopping
-        work = partial(cook, ask, served, tenant, self.limits)
+        work = partial(prepare_job, ask, served, tenant, self.limits)
         return await self._run(self._slow if made else self._quick, work)
 
     async def run(self, function: Callable[[], T]) -> T:
