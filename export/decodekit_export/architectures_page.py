@@ -13,8 +13,8 @@ Written by `make architectures`; do not edit. `decodekit architectures` makes a 
 causal language model class of transformers, exports it, holds it against PyTorch by the parity gate, and
 decodes a ragged batch of it with the engine.
 
-transformers {transformers}, onnxruntime {onnxruntime}, torch {torch}: **{green} of {tried} classes** pass
-that were tried; there are {all}.
+transformers {transformers}, onnxruntime {onnxruntime}, torch {torch}: **{green} classes pass**,
+of {tried} that were tried and {all} that there are.
 
 - *logits* is the largest difference from PyTorch over prefill, 32 single steps, a chunk on top of a past, a
   ragged prefill, ragged steps and greedy decoding, float32; *of* is the largest logit.

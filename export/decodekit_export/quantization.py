@@ -21,9 +21,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from decodekit_export.errors import ExportError
-from decodekit_export.fusion import MICROSOFT
 from decodekit_export.grid import BITS, BLOCKS, Grid
-from decodekit_export.rewriting import constant, replace
+from decodekit_export.rewriting import MICROSOFT, constant, replace
 
 OF_FLOATS, OF_WHOLE_NUMBERS = 1, 4  # accuracy_level of MatMulNBits
 

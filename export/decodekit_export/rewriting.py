@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
+MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
+
 
 def constant(graph: onnx_ir.Graph, name: str, array: np.ndarray[Any, Any]) -> onnx_ir.Value:
     """A new constant of the graph."""

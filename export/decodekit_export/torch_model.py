@@ -36,6 +36,7 @@ class TorchModel:
         self.vocabulary = int(model.config.vocab_size)
         self.context_length = context_length
         self._model = model.eval()
+        self._asked = model.get_base_model() if hasattr(model, "get_base_model") else model  # behind peft
         self._device = next(model.parameters()).device
 
     def new_cache(self) -> TorchCache:
@@ -49,7 +50,7 @@ class TorchModel:
             past.update(keys, values, layer)
         ids = torch.tensor(tokens, device=self._device)[None]
         places = torch.arange(cache.length, cache.length + len(tokens), device=self._device)[None]
-        logits = self._model(ids, position_ids=places, **remembering(self._model, past)).logits[0]
+        logits = self._model(ids, position_ids=places, **remembering(self._asked, past)).logits[0]
         layers: list[Any] = past.layers
         after = TorchCache(tuple((layer.keys, layer.values) for layer in layers))
         return logits[len(tokens) - last :].float().cpu().numpy(), after
