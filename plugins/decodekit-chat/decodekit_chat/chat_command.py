@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from decodekit import console
 from decodekit.commands.asking import add_chain, add_machine
 from decodekit.errors import DecodekitError, ParameterError
 from decodekit.hookspecs import Command
@@ -22,6 +21,7 @@ HELP = """\
 /undo                    forget the last question and its answer
 /probabilities N         show the tokens' probabilities, and N alternatives; 0: do not
 /length N                tokens of an answer at most
+/adapter NAME            of the bundle; without NAME the model as it is
 /clear, /help, /quit"""
 
 
@@ -37,6 +37,7 @@ class ChatCommand(Command):
         add_machine(parser)
 
     def run(self, args: argparse.Namespace) -> int:
+        from decodekit import console
         from decodekit.loading import load
         from decodekit_chat.conversation import Conversation
 
@@ -44,7 +45,13 @@ class ChatCommand(Command):
             if getattr(args, given):
                 raise ParameterError(f"--{given.replace('_', '-')} is not for chat; use `decodekit generate`")
         with load(args.bundle, device=args.device, threads=args.threads) as decoder:
-            talk = Conversation(decoder, seed=args.seed, length=args.max_new_tokens, system=args.system)
+            talk = Conversation(
+                decoder,
+                seed=args.seed,
+                length=args.max_new_tokens,
+                system=args.system,
+                adapter=args.adapter,
+            )
             talk.set_chain(", ".join(args.process or ()))
             console.show_note(f"{decoder.bundle.name}; /help tells what else you can say")
             for line in _lines(talk):
@@ -56,6 +63,8 @@ class ChatCommand(Command):
 
 def _heed(talk: Conversation, line: str) -> None:
     """One line: a command, or something to say. What is wrong with it is told, and nothing is lost."""
+    from decodekit import console
+
     word, _, rest = line.partition(" ")
     try:
         if word == "/again":
@@ -75,6 +84,7 @@ def _command(talk: Conversation, word: str, rest: str) -> None:
         "/undo": talk.undo,
         "/probabilities": lambda: setattr(talk, "top", _number(word, rest or "3") or None),
         "/length": lambda: setattr(talk, "length", _number(word, rest) if rest else None),
+        "/adapter": lambda: setattr(talk, "adapter", rest or None),
         "/clear": talk.clear,
         "/help": lambda: print(HELP),
     }
@@ -91,6 +101,8 @@ def _number(word: str, text: str) -> int:
 
 
 def _show(talk: Conversation, pieces: Iterator[str]) -> None:
+    from decodekit import console
+
     try:
         for piece in pieces:
             print(piece, end="", flush=True)
@@ -110,7 +122,18 @@ def _lines(talk: Conversation) -> Iterator[str]:
     from prompt_toolkit.completion import WordCompleter
 
     names = sorted(talk.decoder.plugins.logits_processors.entries)
-    words = ["/chain", "/seed", "/again", "/undo", "/probabilities", "/length", "/clear", "/help", "/quit"]
+    words = [
+        "/chain",
+        "/seed",
+        "/again",
+        "/undo",
+        "/probabilities",
+        "/length",
+        "/adapter",
+        "/clear",
+        "/help",
+        "/quit",
+    ]
     session: PromptSession[str] = PromptSession(completer=WordCompleter(words + names, WORD=True))
     while True:
         try:

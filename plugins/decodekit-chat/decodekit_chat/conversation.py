@@ -18,6 +18,7 @@ class Conversation:
     chain    of strategies, as text; "": greedy
     seed     of every answer; None: a new one for each
     length   of an answer, tokens at most; None: what the context window has room for
+    adapter  of the bundle, by name; None: the model as it is
     top      alternatives to give for each token; None: none, and no probabilities
     last     the last answer with all that belongs to it; None where it was cut short
     """
@@ -28,6 +29,7 @@ class Conversation:
     length: int | None = None
     top: int | None = None
     system: str = ""
+    adapter: str | None = None
     turns: list[tuple[str, str]] = field(default_factory=list)
     last: Completion | None = None
     _sample: int = 0
@@ -62,6 +64,7 @@ class Conversation:
             "seed": self._seed(),
             "sample": self._sample,
             "max_new_tokens": self.length,
+            "adapter": self.adapter,
         }
         if self.top is not None:
             options["logprobs"] = self.top
