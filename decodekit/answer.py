@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from decodekit.errors import ContractError
+from decodekit.graph_sampling.candidates import Candidates
 from decodekit.history import Sequence
 from decodekit.logprobs import Logprobs
 from decodekit.ops import Array
 from decodekit.origin import describe, named
 from decodekit.processors import State, Step
 from decodekit.progress import Confidence
-from decodekit.sampling import Sampler
+from decodekit.sampling import Draw, Sampler
 from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
 from decodekit.tokenizer import Detokenizer
 
@@ -94,15 +95,26 @@ class Answer:
         companion = None if self._companion is None else self._companion(self._history.generated)
         return Step.dense((self._history,), logits.shape[-1], companion)
 
-    def take(self, logits: Array) -> Token:
-        """One turn, from logits float [1, V] of what comes next."""
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether something besides the strategies wants to see every logit."""
+        return self._watched or self._logprobs is not None
+
+    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
+        """One turn, from logits float [1, V] of what comes next.
+
+        candidates  what the first strategies leave of them, where that is known; then nothing
+                    looks at the logits themselves
+        """
         began = time.perf_counter()
         start = len(self.text)
         self._starts.append(start)
         if self._before is not None:
             self._before.append(self.states)
-        step = self.step(logits)
-        draw = self._sampler.draw(logits, step, self.states)  # sample
+        if candidates is None:
+            draw = self._sampler.draw(logits, self.step(logits), self.states)  # sample
+        else:
+            draw = self._draw_from(candidates)
         id = int(draw.tokens[0])
         self.states, self.newest = draw.states, id
         self.sampling = time.perf_counter() - began
@@ -121,8 +133,16 @@ class Answer:
         stop = None if taken else first_stop(self._stopping, progress)  # stop?
 
         logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
-        score = float(draw.scores[0])
-        return Token(id, new, float(logits[0, id]), score, draw.width, logprob, top, stop, taken)
+        logit = float(logits[0, id]) if candidates is None else candidates.raw_logit(id)
+        return Token(id, new, logit, float(draw.scores[0]), draw.width, logprob, top, stop, taken)
+
+    def _draw_from(self, candidates: Candidates) -> Draw:
+        """A draw by the strategies that come after those behind the candidates, which have no state."""
+        done = candidates.done
+        companion = None if self._companion is None else self._companion(self._history.generated)
+        step = Step((self._history,), candidates.ids, companion)
+        draw = self._sampler.after(done).draw(candidates.logits, step, self.states[done:])
+        return replace(draw, states=(*self.states[:done], *draw.states))
 
     def forced(self) -> Seq[int]:
         """Ids that must come next, as far as a strategy knows."""

@@ -18,6 +18,8 @@ import numpy as np
 
 from decodekit.costs import Costs
 from decodekit.errors import DecodekitError, EngineError
+from decodekit.graph_sampling.candidates import Candidates
+from decodekit.graph_sampling.reducer import Reducer
 from decodekit.places import CHUNK, Places
 from decodekit.request import Ended, Request
 from decodekit.slots import Slots
@@ -26,8 +28,11 @@ from decodekit.slots import Slots
 class Batch(Places):
     """The requests in their places, and their turns."""
 
-    def __init__(self, slots: Slots, *, max_rows: int, prefix_bytes: int = 0) -> None:
+    def __init__(
+        self, slots: Slots, *, max_rows: int, prefix_bytes: int = 0, reducer: Reducer | None = None
+    ) -> None:
         super().__init__(slots, max_rows=max_rows, prefix_bytes=prefix_bytes)
+        self._reducer = reducer
         self.costs = Costs()
         self.current: Request | None = None  # whose strategies are at work now
 
@@ -89,8 +94,18 @@ class Batch(Places):
         began = time.perf_counter()
         logits = self.slots.step([request.answer.newest for request in self.running])
         self.costs.saw_step(len(self.running), time.perf_counter() - began)
+        candidates = self._reduced(logits)
         for i, request in enumerate(self.running):
-            self._take(request, logits[i : i + 1])
+            self._take(request, logits[i : i + 1], candidates[i])
+
+    def _reduced(self, logits: np.ndarray) -> list[Candidates | None]:
+        """What graphs leave of the running rows of a step, logits [R, V]; None: the host takes the row."""
+        if self._reducer is None:
+            return [None] * len(self.running)
+        began = time.perf_counter()
+        candidates = self._reducer.reduce([request.plan for request in self.running], logits)
+        self.meter.chain += time.perf_counter() - began
+        return candidates
 
     def _speculated(self, request: Request) -> bool:
         """Check guesses in one call over them, if that pays. Whether it did."""
@@ -118,11 +133,11 @@ class Batch(Places):
         self.slots.cut(request.slot, len(request.answer.ids) - 1)
         return True
 
-    def _take(self, request: Request, logits: np.ndarray) -> int | None:
+    def _take(self, request: Request, logits: np.ndarray, candidates: Candidates | None = None) -> int | None:
         """The next token of a running request; None where it ended without, or took it back."""
         self.current = request
         try:
-            token = request.take(logits)
+            token = request.take(logits, candidates)
         except Ended:
             return None
         finally:

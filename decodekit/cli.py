@@ -72,7 +72,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
         "trace": Trace(plugins),
         "score": Score(plugins),
         "replay": Replay(plugins),
-        "inspect": Inspect(),
+        "inspect": Inspect(plugins),
         "verify": Verify(),
         "plugins": PluginsCommand(plugins),
         "doctor": Doctor(plugins),

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from decodekit.batch import Batch
 from decodekit.errors import EngineClosedError, EngineError, EngineStalledError, ForkedError, QueueFullError
+from decodekit.graph_sampling.reducer import Reducer
 from decodekit.memory import free_memory
 from decodekit.meter import Meter
 from decodekit.model import Model
@@ -45,6 +46,7 @@ class Engine:
     max_queue      requests that may wait; one more is refused
     deterministic  decode every sequence in calls of its own, see docs/reproducibility.md
     stall          seconds after which a turn counts as stuck
+    reducer        runs what can be traced of chains in graphs; None: chains run on the host
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Engine:
         max_queue: int = MAX_QUEUE,
         deterministic: bool = False,
         stall: float = STALL_SECONDS,
+        reducer: Reducer | None = None,
     ) -> None:
         whole("max_rows", max_rows, "[1, inf)")
         whole("cache_bytes", 1 if cache_bytes is None else cache_bytes, "[1, inf)")
@@ -68,7 +71,8 @@ class Engine:
         self.deterministic = deterministic
         self.cache_bytes = free_memory() // 2 if cache_bytes is None else cache_bytes
         prefixes = self.cache_bytes // 16 if prefix_bytes is None else prefix_bytes
-        self._batch = Batch(self.slots(max_rows), max_rows=max_rows, prefix_bytes=prefixes)
+        self.reducer = reducer
+        self._batch = Batch(self.slots(max_rows), max_rows=max_rows, prefix_bytes=prefixes, reducer=reducer)
         self._max_queue, self._stall = max_queue, stall
         self._inbox: deque[Request] = deque()
         self._jobs: deque[Job] = deque()

@@ -12,8 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from decodekit.bundle import Bundle, check_graph
+from decodekit.chain import parse
 from decodekit.files import sha256
 from decodekit.footprint import BANDWIDTH, check_load, footprint
+from decodekit.graph_sampling.reducer import Reducer, can_trace
+from decodekit.graph_sampling.stages import Stage, stages
+from decodekit.plugins import Plugins
+from decodekit.processors import LogitsProcessor
 from decodekit.tokenizer import Tokenizer
 
 ORIGINS = {
@@ -97,6 +102,30 @@ def describe(known: Mapping[str, Any]) -> dict[str, str]:
     if known["missing"]:
         facts["a bundle also has"] = "\n".join(known["missing"])
     return facts | {"bundle": f"sha256 {known['sha256']}"}
+
+
+def chain_stages(bundle: Bundle, chain: str, plugins: Plugins, device: str) -> list[Stage]:
+    """Where each strategy of a chain would run with that device and sampling="graph", and why."""
+    from decodekit.onnx_session import device_of
+
+    tokenizer = Tokenizer(bundle.tokenizer, bundle.stop_ids)
+    links = parse(chain, plugins.logits_processors, LogitsProcessor)
+    processors = [one.strategy.bind(tokenizer) for one in links]
+    device = device_of(device)
+    reducer = Reducer(bundle.vocabulary, device=device) if can_trace() else None
+    return stages([one.name for one in links], processors, reducer)
+
+
+def placement(bundle: Bundle, device: str) -> dict[str, str]:
+    """How many operators each execution provider runs, by name; what the CPU was left with, by kind."""
+    from decodekit.onnx_session import placed
+
+    found = placed(bundle.graph, device)
+    return {
+        provider: f"{counted.total():,} operators: "
+        + ", ".join(f"{count} {kind}" for kind, count in counted.most_common())
+        for provider, counted in found.items()
+    }
 
 
 def _weights(known: Mapping[str, Any]) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder import Decoder
-from decodekit.errors import BundleError
-from decodekit.model import Model
+from decodekit.errors import BundleError, ParameterError
+from decodekit.graph_sampling.reducer import Reducer, can_trace
 from decodekit.plugin_choice import allowed
 from decodekit.plugins import Plugins, load_plugins
 from decodekit.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from decodekit.onnx_model import ConcatenatingModel, InPlaceModel, OnnxModel
+
+SAMPLING = ("auto", "host", "graph")
 
 
 def load(
@@ -22,16 +27,19 @@ def load(
     plugins: Plugins | None = None,
     draft: str | os.PathLike[str] | None = None,
     canary: bool = True,
+    sampling: str = "auto",
     **engine: Any,
 ) -> Decoder:
     """A decoder for the bundle in that folder, or for the embedded model of that name.
 
-    device   "cpu", "cuda" (or an error), or "auto"
+    device   "cpu", "cuda" or "cuda:1" (or an error), or "auto"
     threads  for one operator on the CPU; None: what onnxruntime thinks best
     plugins  None: the built-ins and all installed plugins that DECODEKIT_PLUGINS allows
     draft    a smaller bundle with the same tokenizer, to guess tokens with
     canary   where provider, hardware or onnxruntime are others than those the bundle was checked with,
              decode its stored prompt once, and raise CanaryError if the answer is another
+    sampling "host": chains run in NumPy; "graph": what can be traced of them runs where the logits
+             are, see docs/devices.md; "auto": what is faster there, so "host" on the CPU. Tokens are the same
     engine   max_rows, cache_bytes, prefix_bytes, max_queue, deterministic, stall: see `Engine`
     """
     bundle, tokenizer = _open(path_or_name)
@@ -46,10 +54,23 @@ def load(
             )
         guesser = _model(draft_bundle, device, threads, canary)
     plugins = plugins or load_plugins(allowed())
-    return Decoder(model, tokenizer, bundle, plugins, draft=guesser, **engine)
+    reducer = make_reducer(model, sampling, threads)
+    return Decoder(model, tokenizer, bundle, plugins, draft=guesser, reducer=reducer, **engine)
 
 
-def _model(bundle: Bundle, device: str, threads: int | None, canary: bool) -> Model:
+def make_reducer(model: OnnxModel, sampling: str, threads: int | None = None) -> Reducer | None:
+    """What runs chains in graphs beside a model; None: they run on the host."""
+    if sampling not in SAMPLING:
+        raise ParameterError(f"sampling must be one of {', '.join(map(repr, SAMPLING))}, got {sampling!r}")
+    device = model.session.device
+    if sampling == "host" or (sampling == "auto" and (device == "cpu" or not can_trace())):
+        return None
+    return Reducer(model.vocabulary, dtype=model.logits_dtype, device=device, threads=threads)
+
+
+def _model(
+    bundle: Bundle, device: str, threads: int | None, canary: bool
+) -> InPlaceModel | ConcatenatingModel:
     from decodekit.first_run import check_first_run
     from decodekit.onnx_model import load_model
 

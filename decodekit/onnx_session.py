@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from decodekit.devices import CUDA, chosen
 from decodekit.errors import BundleError, DeviceError
 from decodekit.ops import Array
 
@@ -34,12 +37,14 @@ except ImportError as exc:
 class Session:
     """One graph, ready to run.
 
-    device   "cpu", "cuda", or "auto": CUDA where onnxruntime offers it
+    graph    a file, or the bytes of one
+    device   "cpu", "cuda" or "cuda:1", or "auto": CUDA where onnxruntime offers it
     threads  for one operator on the CPU; None: what onnxruntime thinks best
     """
 
-    def __init__(self, graph: Path, *, device: str = "auto", threads: int | None = None) -> None:
-        self._session = _open(graph, _providers(device), threads)
+    def __init__(self, graph: Path | bytes, *, device: str = "auto", threads: int | None = None) -> None:
+        self.device = device_of(device)
+        self._session = _open(graph, _providers(self.device), threads)
         self.inputs = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs = {o.name: o.type for o in self._session.get_outputs()}
         self.shapes = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
@@ -98,33 +103,58 @@ def read_adapter(path: Path) -> dict[str, Array]:
         raise BundleError(f"{path}: onnxruntime cannot read the adapter ({str(exc).strip()})") from exc
 
 
+def device_of(name: str) -> str:
+    """The device that a name means here, see `devices.chosen`."""
+    return chosen(name, ort.get_available_providers())
+
+
+def placed(graph: Path, device: str) -> dict[str, Counter[str]]:
+    """The operators that each execution provider runs, by kind, once a graph is loaded on a device."""
+    if not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
+        raise DeviceError(f"onnxruntime {ort.__version__} does not tell what runs where; install a newer one")
+    device = device_of(device)
+    session = _open(graph, _providers(device), None, {"session.record_ep_graph_assignment_info": "1"})
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return found
+
+
 def versions() -> dict[str, Any]:
     """onnxruntime's version and the providers it offers."""
     return {"onnxruntime": ort.__version__, "providers": ort.get_available_providers()}
 
 
-def _open(graph: Path, providers: list[str], threads: int | None) -> ort.InferenceSession:
+def _open(
+    graph: Path | bytes,
+    providers: list[tuple[str, dict[str, str]]],
+    threads: int | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    for name, value in settings.items():
+        options.add_session_config_entry(name, value)
     try:
-        session = ort.InferenceSession(str(graph), options, providers=providers, disabled_optimizers=DISABLED)
+        source = graph if isinstance(graph, bytes) else str(graph)
+        session = ort.InferenceSession(source, options, providers=providers, disabled_optimizers=DISABLED)
     except Exception as exc:  # onnxruntime raises its own kinds, all from native code
-        raise BundleError(f"{graph}: onnxruntime cannot load it ({str(exc).strip()})") from exc
-    if providers[0] not in session.get_providers():
-        got = ", ".join(session.get_providers())
-        raise DeviceError(f"asked for {providers[0]}, got {got}; see `decodekit doctor`")
+        name = "a traced chain" if isinstance(graph, bytes) else str(graph)
+        raise BundleError(f"{name}: onnxruntime cannot load it ({str(exc).strip()})") from exc
+    asked = providers[0][0]
+    if asked not in (got := session.get_providers()):
+        raise DeviceError(f"asked for {asked}, got {', '.join(got)}; `decodekit doctor` tells why")
     return session
 
 
-def _providers(device: str) -> list[str]:
-    cuda = "CUDAExecutionProvider" in ort.get_available_providers()
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cuda" and not cuda:
-        raise DeviceError(
-            "device 'cuda': this onnxruntime has no CUDA provider; pip install 'decodekit[gpu]'"
-        )
-    use_cuda = device == "cuda" or (device == "auto" and cuda)
-    return (["CUDAExecutionProvider"] if use_cuda else []) + ["CPUExecutionProvider"]
+def _providers(device: str) -> list[tuple[str, dict[str, str]]]:
+    """What onnxruntime is asked for; what CUDA has no kernel for, such as shapes, it leaves to the CPU."""
+    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    if device == "cpu":
+        return [cpu]
+    index = device.partition(":")[2]
+    # Otherwise its arena doubles at every growth, and takes twice what a bundle needs.
+    options = {"device_id": index, "arena_extend_strategy": "kSameAsRequested"}
+    return [(CUDA, options), cpu]

@@ -70,16 +70,18 @@ def keep_evenly(logits: Array, kept: Array) -> Array:
     return np.minimum(logits, bound)
 
 
-def kth_largest(logits: Array, k: int) -> Array:
+def kth_largest(logits: Array, k: int | Array) -> Array:
     """The k-th largest logit of each row, [..., 1].
 
     logits  float [..., N]
-    k       in [1, N]; equals count each
+    k       in [1, N], scalar or, of other arrays than NumPy's, [..., 1]; equals count each
     """
     xp = array_namespace(logits)
     kth = logits.shape[-1] - k
-    ranked = np.partition(logits, kth, axis=-1) if xp is np else xp.sort(logits, axis=-1)
-    return ranked[..., kth, None]
+    if xp is np:
+        return np.partition(logits, kth, axis=-1)[..., kth, None]
+    place = xp.zeros_like(logits[..., :1], dtype=xp.int64) + kth
+    return xp.take_along_axis(xp.sort(logits, axis=-1), place, axis=-1)
 
 
 def k_best(row: Array, k: int) -> Array:

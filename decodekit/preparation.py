@@ -20,6 +20,7 @@ from decodekit.companion import Companion
 from decodekit.completion import Completion, Usage
 from decodekit.costs import Costs
 from decodekit.errors import ParameterError, PromptError
+from decodekit.graph_sampling.reducer import Reducer
 from decodekit.logprobs import Logprobs
 from decodekit.messages import Message
 from decodekit.model import Model
@@ -206,11 +207,14 @@ class Prepared:
         costs: Costs,
         draft: Model | None = None,
         leader: Request | None = None,
+        reducer: Reducer | None = None,
     ) -> tuple[Request, Pieces]:
         """A request for one sample, and what makes text and the completion from its events."""
         parts = self.parts(sample)
+        answer = Answer(**parts)
+        traces = None if answer.looks_at_all else reducer
         request = Request(
-            Answer(**parts),
+            answer,
             self.room,
             emit,
             max_time=self.settings.max_time,
@@ -218,6 +222,7 @@ class Prepared:
             adapter=self.settings.adapter,
             leader=leader,
             pace=self._pace(costs, draft),
+            plan=None if traces is None else traces.plan(self.sampler.processors),
         )
 
         def finish(text: str, tokens: tuple[Token, ...], stop: Stop) -> Completion:

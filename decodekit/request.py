@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from decodekit.answer import Answer, Token
 from decodekit.errors import StrategyError
+from decodekit.graph_sampling.candidates import Candidates
+from decodekit.graph_sampling.plan import Plan
 from decodekit.ops import Array
 from decodekit.origin import describe
 from decodekit.speculate import Pace
@@ -36,6 +38,7 @@ class Request:
     adapter   of the model, under which it is decoded; None: under none
     leader    another request with the same prompt and adapter, whose reading is shared
     pace      decides how many tokens to guess; None: no speculation
+    plan      how far its chain runs in a graph; None: all of it runs on the host
     """
 
     def __init__(
@@ -49,13 +52,14 @@ class Request:
         adapter: str | None = None,
         leader: Request | None = None,
         pace: Pace | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.answer = answer
         self.prompt: Array = answer.ids
         self.longest = len(self.prompt) + room
         self.deadline = None if max_time is None else time.monotonic() + max_time
         self.family = (tenant, adapter)  # within which prefixes are shared
-        self.adapter, self.pace = adapter, pace
+        self.adapter, self.pace, self.plan = adapter, pace, plan
         self.shared: Reading = Reading() if leader is None else leader.shared
         self.shared.waiting += 1
         self.slot = -1
@@ -74,10 +78,10 @@ class Request:
         """Whether its time is over at `now`, on the monotonic clock."""
         return self.deadline is not None and now >= self.deadline and not self.ended
 
-    def take(self, logits: Array) -> Token:
-        """The next token, from logits [1, V], to the caller too. What a strategy raises ends this request."""
+    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
+        """The next token, to the caller too; see `Answer.take`. What a strategy raises ends this request."""
         try:
-            token = self.answer.take(logits)
+            token = self.answer.take(logits, candidates)
         except Exception as exc:
             self.end(exc)
             raise Ended from exc

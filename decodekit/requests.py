@@ -68,7 +68,14 @@ class Requests:
                 "speculate must be 'off' for a deterministic decoder: "
                 "checking guesses takes kernels of another shape"
             )
-        return prepared.request(sample, emit, costs=self.engine.costs, draft=self.draft, leader=leader)
+        return prepared.request(
+            sample,
+            emit,
+            costs=self.engine.costs,
+            draft=self.draft,
+            leader=leader,
+            reducer=self.engine.reducer,
+        )
 
     def start(
         self, prompt: Prompt, chain: Written, options: dict[str, Any], emit: Emit

@@ -129,6 +129,10 @@ class Sampler:
             for processor, state, stage in zip(self.processors, states, stages, strict=True)
         )
 
+    def after(self, done: int) -> Sampler:
+        """The same without the first `done` processors."""
+        return replace(self, processors=self.processors[done:])
+
     @property
     def remembers(self) -> bool:
         """Whether a token may change a state."""

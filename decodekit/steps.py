@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from decodekit.answer import Answer, Token
+from decodekit.graph_sampling.candidates import Candidates
 from decodekit.ops import Array
 from decodekit.preparation import Prepared
 from decodekit.processors import State
@@ -23,10 +24,10 @@ class Steps(Answer):
         self._prepared = prepared
         self._before: list[tuple[State, ...]] = []
 
-    def take(self, logits: Array) -> Token:
+    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
         length = len(self.ids)
         try:
-            return super().take(logits)
+            return super().take(logits, candidates)
         except BaseException:
             self.cut(length)
             raise

@@ -4,7 +4,7 @@ import sys
 
 import decodekit
 
-HEAVY = {"torch", "onnx", "onnxscript", "transformers", "optimum", "jinja2", "rich"}
+HEAVY = {"torch", "onnx", "ndonnx", "spox", "onnxscript", "transformers", "optimum", "jinja2", "rich"}
 
 
 def child(code, folder):

@@ -128,7 +128,7 @@ def test_an_older_cache_may_be_continued_but_not_after_it_was_written_over():
 
 
 def test_a_device_that_is_not_there_is_an_error():
-    with pytest.raises(DeviceError, match="device must be 'auto', 'cpu' or 'cuda', got 'tpu'"):
+    with pytest.raises(DeviceError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:1', got 'tpu'"):
         decodekit.load(FIXTURES / "in_place", device="tpu")
 
 

@@ -29,6 +29,15 @@ def test_the_page_in_the_documentation_is_that_of_today(run, plugins):
         assert entry.partition("\n## ")[0].strip() in written, "make docs/strategies.md again"
 
 
+def test_the_documentation_tells_which_strategies_run_in_a_graph(run):
+    """Of the built-in ones; those of plugins are in the same table."""
+    written = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8").partition("## What runs in")[2]
+    _, _, table = run("plugins", "page")[1].partition("## What runs in")
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) > 8 and "| `top_p` | graph |" in rows
+    assert not [row for row in rows if row not in written], "make docs/strategies.md again"
+
+
 def test_the_table_of_plugins_names_what_each_registers():
     table = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| \[(decodekit-[\w-]+)\]\(\1\) \| (.*) \|$", table, re.MULTILINE))

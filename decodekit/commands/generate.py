@@ -54,6 +54,12 @@ class Generate(Command):
             "--length-penalty", type=float, metavar="X", help="of beam search, default 1; 0: none"
         )
         add_machine(parser)
+        parser.add_argument(
+            "--sampling",
+            default="auto",
+            choices=["auto", "host", "graph"],
+            help="where chains run; tokens are the same",
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object a line and answer")
         parser.add_argument(
             "--record", metavar="FILE", help="append a line for each answer, for `decodekit replay`"
@@ -64,7 +70,12 @@ class Generate(Command):
         from decodekit.loading import load
 
         decoder = load(
-            args.model, device=args.device, threads=args.threads, draft=args.draft, plugins=self.plugins
+            args.model,
+            device=args.device,
+            threads=args.threads,
+            sampling=args.sampling,
+            draft=args.draft,
+            plugins=self.plugins,
         )
         prompts = [read_prompt(prompt) for prompt in args.prompt]
         if args.beams is not None or args.length_penalty is not None:

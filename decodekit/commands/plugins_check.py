@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from decodekit.bundle import open_bundle
 from decodekit.errors import InputError, ParameterError
+from decodekit.plain_options import plain_options
 from decodekit.plugins import Registry
 from decodekit.processors import LogitsProcessor
 from decodekit.schema import schema
@@ -60,7 +60,7 @@ def _chosen(
     given = _given(strategies, written)
     for name, registry in strategies.items():
         found = schema(registry.entries[name][0])
-        options = {o: _plain(found["properties"][o]) for o in found["required"] if o not in given[name]}
+        options = {o: v for o, v in plain_options(found).items() if o not in given[name]}
         if missing := [option for option, value in options.items() if value is None]:
             wrong += [f"{name} needs {option}" for option in missing]
             continue
@@ -92,35 +92,3 @@ def _given(strategies: Mapping[str, Registry], written: Sequence[str]) -> dict[s
         except ValueError:
             given[owner][option] = value
     return given
-
-
-def _plain(entry: Mapping[str, Any]) -> Any:
-    """A value that goes with an option's schema, and is not the neutral one; None: none surely does."""
-    if "anyOf" in entry:
-        rest = {key: value for key, value in entry.items() if key != "anyOf"}
-        kinds = (_plain(kind | rest) for kind in entry["anyOf"])
-        return next((value for value in kinds if value is not None), None)
-    if "enum" in entry:
-        return entry["enum"][0]
-    match entry.get("type"):
-        case "number" | "integer" as kind:
-            low, high = entry.get("minimum", 0), entry.get("maximum", 1)
-            values = (3, 2, 1, low, high) if kind == "integer" else (0.5, 2.0, (low + high) / 2, low, high)
-            return next((v for v in values if _inside(entry, v) and v != entry.get("x-neutral")), None)
-        case "boolean":
-            return True
-        case "string":
-            return "a"
-        case "array":
-            item = _plain(entry.get("items", {}))
-            return [1, 2, 3] if isinstance(item, int) else None if item is None else [item]
-        case "object":
-            value = _plain(entry.get("additionalProperties") or {})
-            return {} if value is None else {"1": value}
-    return None
-
-
-def _inside(entry: Mapping[str, Any], value: float) -> bool:
-    low, high = entry.get("minimum", -math.inf), entry.get("maximum", math.inf)
-    above, below = entry.get("exclusiveMinimum", -math.inf), entry.get("exclusiveMaximum", math.inf)
-    return bool(low <= value <= high and above < value < below)

@@ -28,7 +28,7 @@ class Replay(Command):
         parser.add_argument(
             "--bundle", metavar="MODEL", help="the bundle's folder; default: an embedded model of that name"
         )
-        parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+        parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
         parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
         parser.add_argument("--json", action="store_true", help="one JSON object a line and record")
 

@@ -46,7 +46,7 @@ class Score(Command):
             help="tokens from window to window in a text longer than the context; default: half a window",
         )
         parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to score under")
-        parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+        parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
         parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
         parser.add_argument("--json", action="store_true", help="one JSON object")
 

@@ -15,11 +15,11 @@ from decodekit.parameters import Whole
 from decodekit.processors import LogitsProcessor, State, Step
 
 
-def top_k(logits: Array, k: int) -> Array:
+def top_k(logits: Array, k: int | Array) -> Array:
     """Keep the k most probable candidates.
 
     logits  float [..., N], nats
-    k       >= 1; N or more keeps everything
+    k       >= 1, of a graph's arrays scalar or [..., 1]; N or more keeps everything
 
     Candidates tied with the last one kept are kept too, so the result does not
     depend on the order of the columns.
@@ -27,7 +27,7 @@ def top_k(logits: Array, k: int) -> Array:
     n = logits.shape[-1]
     if k >= n:
         return logits
-    if n > SMALL and k <= n // BLOCK and array_namespace(logits) is np:
+    if array_namespace(logits) is np and n > SMALL and k <= n // BLOCK:
         return top_k_pruned(logits, k)
     return keep(logits, logits >= kth_largest(logits, k))
 

@@ -79,7 +79,7 @@ class Typical(LogitsProcessor):
     def process(self, logits: Array, step: Step, state: State) -> Array:
         if self.p == 1:
             return logits
-        if logits.shape[-1] <= SMALL:
+        if array_namespace(logits) is not np or logits.shape[-1] <= SMALL:
             return typical(logits, self.p)
         return np.stack([typical_pruned(row, self.p) for row in logits])
 

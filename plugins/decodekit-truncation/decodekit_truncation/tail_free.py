@@ -85,6 +85,6 @@ class TailFree(LogitsProcessor):
     def process(self, logits, step, state):
         if self.z == 1:
             return logits
-        if logits.shape[-1] <= SMALL:
+        if array_namespace(logits) is not np or logits.shape[-1] <= SMALL:
             return tail_free(logits, self.z)
         return np.stack([tail_free_pruned(row, self.z) for row in logits])

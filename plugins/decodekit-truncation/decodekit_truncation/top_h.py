@@ -74,6 +74,6 @@ class TopH(LogitsProcessor):
     def process(self, logits, step, state):
         if self.alpha == 1:
             return logits
-        if logits.shape[-1] <= SMALL:
+        if array_namespace(logits) is not np or logits.shape[-1] <= SMALL:
             return top_h(logits, self.alpha)
         return np.stack([top_h_pruned(row, self.alpha) for row in logits])

@@ -1,0 +1,106 @@
+"""A plan: how far a chain runs in a graph, and the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from decodekit.graph_sampling.candidates import Candidates
+from decodekit.history import Sequence as History
+from decodekit.ops import Array
+from decodekit.processors import LogitsProcessor, Step
+from decodekit.sampling import Sampler
+
+if TYPE_CHECKING:
+    from decodekit.onnx_session import Session
+
+PROBES = 2  # rows that a graph is tried on before it is used
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A compiled graph, for all chains of one shape.
+
+    session     runs it
+    processors  those it was traced from, of a chain that is as good as any of this shape
+    vocabulary  V
+    most        N, candidates a row that it gives
+    """
+
+    session: Session
+    processors: tuple[LogitsProcessor, ...]
+    vocabulary: int
+    most: int
+
+    def __call__(
+        self, logits: Array, rows: Sequence[int], values: Sequence[Sequence[float]]
+    ) -> list[Candidates | None]:
+        """The candidates of some rows of logits [R, V]; None: they are too many, or no numbers.
+
+        values  of the parameters, a row of them each
+        """
+        feeds = {
+            "logits": logits,
+            "rows": np.asarray(rows, np.int64),
+            "parameters": np.asarray(values, np.float64).reshape(len(rows), -1),
+        }
+        ids, raw, shaped, counts, masses = self.session.run(
+            ("ids", "raw", "shaped", "counts", "masses"),
+            {name: array for name, array in feeds.items() if name in self.session.inputs},
+        )
+        usable = np.isfinite(masses).all(axis=-1) & (counts[:, -1] > 0) & (counts[:, -1] <= self.most)
+        return [
+            Candidates.of(*row, counts[i].tolist(), self.processors, self.vocabulary) if usable[i] else None
+            for i, row in enumerate(zip(ids, shaped, raw, strict=True))
+        ]
+
+    def row_bytes(self) -> int:
+        """What crosses for a row of a step: ids, raw and shaped logits, counts and masses, 4 bytes each."""
+        return 4 * (3 * self.most + len(self.processors) + 2)
+
+    def agrees(self, values: Sequence[float], dtype: Any) -> bool:
+        """Whether it gives what NumPy gives, on rows that nobody chose."""
+        rng = np.random.default_rng(7)
+        probe = (rng.standard_normal((PROBES, self.vocabulary)) * 4).astype(dtype)
+        histories = tuple(History([0]).history() for _ in probe)
+        step = Step.dense(histories, self.vocabulary)
+        sampler = Sampler(self.processors, compact=False)
+        states = sampler.init(PROBES)
+        _, expected, _ = sampler.shape(probe.astype(np.float32), step, states)
+        found = self(probe, range(PROBES), [values] * PROBES)
+        return all(_same(row, some, self.most) for row, some in zip(expected, found, strict=True))
+
+
+def _same(expected: Array, found: Candidates | None, most: int) -> bool:
+    """Whether candidates are those of a row [V], but for one in a thousand at an edge."""
+    left = np.flatnonzero(expected > -np.inf)
+    if found is None:
+        return len(left) > most or len(left) == 0
+    ids, logits = found.ids[0, : len(found.raw)], found.logits[0, : len(found.raw)]
+    apart = len(np.setxor1d(left, ids))
+    both = np.isin(ids, left)
+    return apart <= 1 + len(left) // 1000 and np.allclose(expected[ids[both]], logits[both], 1e-3, 1e-3)
+
+
+@dataclass(slots=True)
+class Plan:
+    """How one request's chain runs.
+
+    graph    of its first processors; None: all of it runs on the host
+    values   of the graph's parameters
+    why      what comes next is on the host; "" where nothing comes
+    misses   steps in a row whose candidates were too many
+    """
+
+    graph: Graph | None
+    values: Sequence[float] = ()
+    why: str = ""
+    misses: int = field(default=0, compare=False)
+
+    @property
+    def done(self) -> int:
+        """Processors in the graph."""
+        return 0 if self.graph is None else len(self.graph.processors)
