@@ -8,6 +8,8 @@ ORT_DISABLE_TELEMETRY=0.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import time
 from collections import Counter
@@ -18,9 +20,13 @@ from typing import Any
 
 from decodekit.devices import CUDA, chosen
 from decodekit.errors import BundleError, DeviceError
+from decodekit.gpu import cards
 from decodekit.ops import Array
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+OUT_OF_MEMORY = ("Failed to allocate memory", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory")
+OF_DEVICE = ("CUDA", "CUDNN", "CUBLAS", "cuda")  # in what onnxruntime says where the device is at fault
 
 # Lays out convolutions, which no decoder has, and dies on some graphs in float16:
 # https://github.com/microsoft/onnxruntime/issues/28392
@@ -121,8 +127,12 @@ def placed(graph: Path, device: str) -> dict[str, Counter[str]]:
 
 
 def versions() -> dict[str, Any]:
-    """onnxruntime's version and the providers it offers."""
-    return {"onnxruntime": ort.__version__, "providers": ort.get_available_providers()}
+    """onnxruntime's version, the CUDA it is built for, and the providers it offers."""
+    return {
+        "onnxruntime": ort.__version__,
+        "built for CUDA": getattr(ort, "cuda_version", "") or None,
+        "providers": ort.get_available_providers(),
+    }
 
 
 def _open(
@@ -131,6 +141,8 @@ def _open(
     threads: int | None,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> ort.InferenceSession:
+    if providers[0][0] == CUDA:
+        load_libraries()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -141,12 +153,46 @@ def _open(
         source = graph if isinstance(graph, bytes) else str(graph)
         session = ort.InferenceSession(source, options, providers=providers, disabled_optimizers=DISABLED)
     except Exception as exc:  # onnxruntime raises its own kinds, all from native code
-        name = "a traced chain" if isinstance(graph, bytes) else str(graph)
-        raise BundleError(f"{name}: onnxruntime cannot load it ({str(exc).strip()})") from exc
-    asked = providers[0][0]
-    if asked not in (got := session.get_providers()):
-        raise DeviceError(f"asked for {asked}, got {', '.join(got)}; `decodekit doctor` tells why")
+        raise load_error(graph, providers[0][0], str(exc).strip()) from exc
+    check_provider(providers[0][0], session.get_providers())
     return session
+
+
+def load_error(graph: Path | bytes, provider: str, said: str) -> BundleError | DeviceError:
+    """What it means that onnxruntime said this instead of loading a graph on a provider."""
+    name = "a traced chain" if isinstance(graph, bytes) else str(graph)
+    if provider == CUDA and any(word in said for word in OUT_OF_MEMORY):
+        size = len(graph) if isinstance(graph, bytes) else file_bytes(graph)
+        found, why = cards()
+        memory = "; ".join(map(str, found)) or why
+        return DeviceError(
+            f"{name}: {size / 2**20:,.0f} MiB of weights do not fit into the device's memory ({memory}); "
+            "free some of it, take a bundle of half precision or int4, or device='cpu'"
+        )
+    if provider == CUDA and any(word in said for word in OF_DEVICE):
+        return DeviceError(f"{name}: CUDA fails ({said}); `decodekit doctor` tells more, or device='cpu'")
+    return BundleError(f"{name}: onnxruntime cannot load it ({said})")
+
+
+def check_provider(asked: str, got: Sequence[str]) -> None:
+    """Raise DeviceError where a session runs without the provider that was asked for."""
+    if asked not in got:
+        raise DeviceError(
+            f"asked for {asked}, got {', '.join(got)}; `decodekit doctor` tells why, or use device='cpu'"
+        )
+
+
+def file_bytes(graph: Path) -> int:
+    """Of a graph and the files of weights beside it."""
+    return sum(file.stat().st_size for file in graph.parent.glob(f"{graph.name}*"))
+
+
+def load_libraries() -> str:
+    """Load what CUDA needs from NVIDIA's wheels, where they are; what onnxruntime said, "" for nothing."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        ort.preload_dlls()
+    return said.getvalue().strip()
 
 
 def _providers(device: str) -> list[tuple[str, dict[str, str]]]:

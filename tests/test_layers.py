@@ -32,6 +32,7 @@ LAYERS = [
         "template_sandbox",
         "regex_trial",
         "devices",
+        "gpu",
     },
     {"progress", "plugin_choice", "tokenizer", "chat_template"},
     {"script"},

@@ -28,7 +28,7 @@ from decodekit.processors import LogitsProcessor
 from decodekit.sampling import Sampler
 from decodekit.schema import schema
 
-LAST = ("mirostat", "repetition_penalty", "skew", "no_repeat_ngram")  # at times behind the others
+LAST = ("mirostat", "repetition_penalty", "skew", "frequency_penalty")  # at times behind the others
 ALLOWED = 1e-5  # of the tokens, where a sum is rounded to the other side of an edge
 VOCABULARIES = (257, 1000, 5000)  # below 4,096 columns the host has other forms
 LIKELY = {"t": 3.0, "k": 80, "n": 4.0, "factor": 2.0, "curve": 4.0, "low": 2.0, "high": 2.0, "exponent": 2.0}

@@ -1,0 +1,117 @@
+"""Devices: what is asked for is what runs, or an error that tells the way out."""
+
+from pathlib import Path
+
+import pytest
+
+import decodekit
+from decodekit import gpu, onnx_session
+from decodekit.devices import CUDA, chosen
+from decodekit.doctor import cuda_problems
+from decodekit.errors import BundleError, DeviceError
+from decodekit.gpu import Card, read_cards
+from decodekit.onnx_session import check_provider, load_error
+
+IN_PLACE = Path(__file__).parent / "fixtures" / "in_place"
+CPU = "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered", "device"),
+    [
+        ("auto", [CPU], "cpu"),
+        ("auto", [CUDA, CPU], "cuda:0"),
+        ("cpu", [CUDA, CPU], "cpu"),
+        ("cuda", [CUDA, CPU], "cuda:0"),
+        ("cuda:3", [CUDA, CPU], "cuda:3"),
+    ],
+)
+def test_the_device_that_a_name_means(asked, offered, device):
+    assert chosen(asked, offered) == device
+
+
+@pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:-1", "cuda:1:2", "CUDA", "", None, 0])
+def test_a_name_that_is_none_is_refused(asked):
+    with pytest.raises(DeviceError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:1'"):
+        chosen(asked, [CUDA, CPU])
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_with_the_wheel_for_the_cpu_tells_the_way_out(device, run):
+    with pytest.raises(DeviceError, match=r"no CUDA provider; .*pip install 'decodekit\[gpu\]'"):
+        decodekit.load(IN_PLACE, device=device)
+    status, out, err = run("generate", str(IN_PLACE), "a", "--device", device)
+    assert status == 3 and out == "" and "decodekit doctor" in " ".join(err.split())
+
+
+def test_another_provider_than_the_one_asked_for_is_an_error():
+    check_provider(CUDA, [CUDA, CPU])
+    with pytest.raises(DeviceError, match="asked for CUDAExecutionProvider, got CPUExecutionProvider"):
+        check_provider(CUDA, [CPU])
+
+
+def test_weights_that_do_not_fit_are_told_with_sizes(monkeypatch):
+    monkeypatch.setattr(onnx_session, "cards", lambda: ([Card("NVIDIA X", "1.2", 1000, 30)], ""))
+    said = "bfc_arena.cc: Failed to allocate memory for requested buffer of size 123"
+    error = load_error(IN_PLACE / "model.onnx", CUDA, said)
+    assert isinstance(error, DeviceError)
+    assert "0 MiB of weights do not fit" in str(error) and "30 of 1,000 MiB free" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("provider", "said", "kind"),
+    [
+        (CUDA, "CUDA failure 100: no CUDA-capable device is detected", DeviceError),
+        (CUDA, "Load model failed: protobuf parsing failed", BundleError),
+        (CPU, "Failed to allocate memory for requested buffer", BundleError),
+    ],
+)
+def test_what_fails_at_loading_is_the_device_or_the_bundle(provider, said, kind):
+    error = load_error(IN_PLACE / "model.onnx", provider, said)
+    assert type(error) is kind and said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("offered", "card", "said", "told"),
+    [
+        ([CPU], False, "", ""),
+        ([CUDA, CPU], True, "", ""),
+        ([CUDA, CPU], False, "", "install the driver"),
+        ([CPU], True, "", "pip install 'decodekit[gpu]'"),
+        ([CUDA, CPU], True, "Failed to load libcudnn.so.9", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ],
+)
+def test_the_doctor_names_what_is_between_a_card_and_cuda(offered, card, said, told):
+    problems = cuda_problems(offered, card, "no driver", lambda: said)
+    assert len(problems) == bool(told) and told in "".join(problems) and said in "".join(problems)
+
+
+def test_what_the_driver_says_of_cards():
+    found, why = read_cards("NVIDIA A, 550.1, 81559, 80000\nNVIDIA B, 550.1, 100, 50\n")
+    assert not why and [str(card) for card in found][1] == "NVIDIA B, 50 of 100 MiB free, driver 550.1"
+    assert read_cards("")[1] == "the NVIDIA driver knows of no card"
+    assert "not expected" in read_cards("No devices were found")[1]
+
+
+def test_a_machine_without_a_driver(monkeypatch):
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    assert gpu.cards() == ([], "no NVIDIA driver: nvidia-smi is not there")
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("echo oops; exit 9", "the NVIDIA driver fails: oops"), ("sleep 9", "does not answer")],
+)
+def test_a_driver_that_fails(script, why, monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: str(tool))
+    monkeypatch.setattr(gpu, "SECONDS", 0.5)
+    found, said = gpu.cards()
+    assert found == [] and why in said
+
+
+def test_inspect_lists_what_runs_where(run):
+    status, out, _ = run("inspect", str(IN_PLACE), "--placement")
+    assert status == 0 and "runs on" in out and "GroupQueryAttention" in out.partition("runs on")[2]
