@@ -100,11 +100,11 @@ class Answer:
         """Whether something besides the strategies wants to see every logit."""
         return self._watched or self._logprobs is not None
 
-    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
+    def take(self, logits: Array | None, candidates: Candidates | None = None) -> Token:
         """One turn, from logits float [1, V] of what comes next.
 
         candidates  what the first strategies leave of them, where that is known; then nothing
-                    looks at the logits themselves
+                    looks at the logits themselves, which may be None
         """
         began = time.perf_counter()
         start = len(self.text)
@@ -112,9 +112,12 @@ class Answer:
         if self._before is not None:
             self._before.append(self.states)
         if candidates is None:
+            assert logits is not None
             draw = self._sampler.draw(logits, self.step(logits), self.states)  # sample
+            logit = float(logits[0, int(draw.tokens[0])])
         else:
             draw = self._draw_from(candidates)
+            logit = candidates.raw_logit(int(draw.tokens[0]))
         id = int(draw.tokens[0])
         self.states, self.newest = draw.states, id
         self.sampling = time.perf_counter() - began
@@ -126,6 +129,7 @@ class Answer:
             self.text += new
 
         if self._watched:
+            assert logits is not None
             self._confidence.append(Confidence.of(logits[0], id))
         elapsed = time.monotonic() - self.began
         progress = Progress(self._history, self.text, start, elapsed, self._starts, self._confidence)
@@ -133,7 +137,6 @@ class Answer:
         stop = None if taken else first_stop(self._stopping, progress)  # stop?
 
         logprob, top = (None, ()) if self._logprobs is None else self._logprobs(logits, draw, id)
-        logit = float(logits[0, id]) if candidates is None else candidates.raw_logit(id)
         return Token(id, new, logit, float(draw.scores[0]), draw.width, logprob, top, stop, taken)
 
     def _draw_from(self, candidates: Candidates) -> Draw:

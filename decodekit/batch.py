@@ -94,9 +94,8 @@ class Batch(Places):
         began = time.perf_counter()
         logits = self.slots.step([request.answer.newest for request in self.running])
         self.costs.saw_step(len(self.running), time.perf_counter() - began)
-        candidates = self._reduced(logits)
-        for i, request in enumerate(self.running):
-            self._take(request, logits[i : i + 1], candidates[i])
+        for i, (request, left) in enumerate(zip([*self.running], self._reduced(logits), strict=True)):
+            self._take(request, logits[i : i + 1] if left is None else None, left)
 
     def _reduced(self, logits: np.ndarray) -> list[Candidates | None]:
         """What graphs leave of the running rows of a step, logits [R, V]; None: the host takes the row."""
@@ -133,7 +132,9 @@ class Batch(Places):
         self.slots.cut(request.slot, len(request.answer.ids) - 1)
         return True
 
-    def _take(self, request: Request, logits: np.ndarray, candidates: Candidates | None = None) -> int | None:
+    def _take(
+        self, request: Request, logits: np.ndarray | None, candidates: Candidates | None = None
+    ) -> int | None:
         """The next token of a running request; None where it ended without, or took it back."""
         self.current = request
         try:

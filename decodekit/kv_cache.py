@@ -30,7 +30,7 @@ class Slab:
         self.spec = spec
         self.rows = rows
         self.capacity = capacity
-        self.arrays = [np.zeros(self._shape(), spec.dtype) for _ in range(2 * spec.layers)]
+        self.arrays: list[Array] = [np.zeros(self._shape(), spec.dtype) for _ in range(2 * spec.layers)]
         self.bound: dict[Any, Any] = {}  # the runtime's bindings of these arrays
 
     def resize(self, rows: int, capacity: int, lengths: Sequence[int]) -> None:
@@ -50,6 +50,10 @@ class Slab:
             self.rows, self.capacity = 1, 1
             self.arrays = [np.zeros(self._shape(), self.spec.dtype) for _ in self.arrays]
             raise
+
+    def fresh(self, rows: int, capacity: int) -> Slab:
+        """Another one of that size, in the same kind of memory."""
+        return type(self)(self.spec, rows, capacity)
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
         """Write places [start, stop) of one row into another."""
@@ -115,7 +119,7 @@ class InPlaceCache:
     def copy(self) -> InPlaceCache:
         """The same in memory of its own, so that both can be continued."""
         self.check()
-        slab = Slab(self.slab.spec, 1, self.slab.capacity)
+        slab = self.slab.fresh(1, self.slab.capacity)
         slab.restore(0, 0, self.slab.save(0, 0, self.length))
         writers = Writers(slab, self.writers.adapter)
         return InPlaceCache(writers, self.length, writers.write(0, self.length))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder import Decoder
-from decodekit.errors import BundleError, ParameterError
+from decodekit.errors import BundleError, DeviceError, ParameterError
+from decodekit.gpu import cards
 from decodekit.graph_sampling.reducer import Reducer, can_trace
 from decodekit.plugin_choice import allowed
 from decodekit.plugins import Plugins, load_plugins
@@ -55,7 +56,18 @@ def load(
         guesser = _model(draft_bundle, device, threads, canary)
     plugins = plugins or load_plugins(allowed())
     reducer = make_reducer(model, sampling, threads)
+    if model.session.device != "cpu":
+        engine.setdefault("cache_bytes", free_bytes(model.session.device) // 2)
     return Decoder(model, tokenizer, bundle, plugins, draft=guesser, reducer=reducer, **engine)
+
+
+def free_bytes(device: str) -> int:
+    """Free memory of "cuda:1", once the weights are there."""
+    found, why = cards()
+    number = int(device.partition(":")[2])
+    if number >= len(found):
+        raise DeviceError(f"{device}: {why or f'the driver knows of {len(found)} cards'}; give cache_bytes")
+    return found[number].free * 2**20
 
 
 def make_reducer(model: OnnxModel, sampling: str, threads: int | None = None) -> Reducer | None:

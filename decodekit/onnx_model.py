@@ -18,6 +18,9 @@ import numpy as np
 
 from decodekit.adapters import Adapters
 from decodekit.bundle import Bundle
+from decodekit.device_logits import DeviceLogits
+from decodekit.device_memory import DeviceMemory
+from decodekit.device_slab import DeviceSlab
 from decodekit.errors import BundleError, ContextError
 from decodekit.kv_cache import ConcatenatingCache, InPlaceCache, Slab, Writers
 from decodekit.onnx_session import Session
@@ -33,7 +36,10 @@ def load_model(
 ) -> InPlaceModel | ConcatenatingModel:
     """The bundle's graph in a session; arguments as for `Session`."""
     session = Session(bundle.graph, device=device, threads=threads)
-    return (InPlaceModel if bundle.cache.kind == "in_place" else ConcatenatingModel)(bundle, session)
+    if bundle.cache.kind != "in_place":
+        return ConcatenatingModel(bundle, session)
+    memory = None if session.device == "cpu" else DeviceMemory(session.device)
+    return InPlaceModel(bundle, session, memory)
 
 
 class OnnxModel:
@@ -70,10 +76,23 @@ class OnnxModel:
 
 
 class InPlaceModel(OnnxModel):
-    """Past and present are one memory, bound once per shape of a call; a step appends in place."""
+    """Past and present are one memory, bound once per shape of a call; a step appends in place.
+
+    memory  of the device, where cache and logits stay; None: they are NumPy's
+    """
+
+    def __init__(self, bundle: Bundle, session: Session, memory: DeviceMemory | None = None) -> None:
+        super().__init__(bundle, session)
+        self.memory = memory
+
+    def slab(self, rows: int, capacity: int) -> Slab:
+        """Memory for that many sequences of that many tokens."""
+        if self.memory is None:
+            return Slab(self.spec, rows, capacity)
+        return DeviceSlab(self.spec, rows, capacity, self.memory)
 
     def new_cache(self, adapter: str | None = None) -> InPlaceCache:
-        slab = Slab(self.spec, 1, min(FIRST_CAPACITY, self.context_length))
+        slab = self.slab(1, min(FIRST_CAPACITY, self.context_length))
         return InPlaceCache(Writers(slab, adapter))
 
     def __call__(self, tokens: Array, cache: InPlaceCache, *, last: int = 1) -> tuple[Array, InPlaceCache]:
@@ -108,7 +127,8 @@ class InPlaceModel(OnnxModel):
         lengths   tokens in each of the B rows before; several tokens behind others need B = 1
         adapters  of each of the B rows, those of `active` or None; () where none is active
         active    adapters that take part in the call
-        Gives logits float32 [B, last, V], which the next call of the same shape writes over.
+        Gives logits [B, last, V], which the next call of the same shape writes over: float32, or
+        `DeviceLogits` where the model has memory of a device.
         """
         shape = (first, len(lengths), len(tokens) // len(lengths), last, active)
         bound = slab.bound.pop(shape, None) or BoundRows(self, slab, *shape)
@@ -156,11 +176,18 @@ class BoundRows:
         self._mask: Array = np.zeros((rows, 0), np.int64)
 
         given = last if "logit_positions" in model.session.inputs else tokens
-        logits = np.empty((rows, given, model.vocabulary), model.logits_dtype)
-        self._logits = logits[:, given - last :]
+        shape = (rows, given, model.vocabulary)
+        self._logits: Array
+        if model.memory is None:
+            logits: Array = np.empty(shape, model.logits_dtype)
+            self._logits = logits[:, given - last :]
+        else:
+            logits = model.memory.zeros(shape, model.logits_dtype)
+            self._logits = DeviceLogits(logits, last, model.memory)
         binding.output("logits", logits)
         for past, present, memory in zip(model.past, model.present, slab.arrays, strict=True):
-            view = memory[first : first + rows]
+            on_host = model.memory is None
+            view = memory[first : first + rows] if on_host else memory.rows(first, first + rows)
             binding.input(past, view)
             binding.output(present, view)
 
@@ -183,7 +210,9 @@ class BoundRows:
         if self._active and (adapted := tuple(adapters)) != self._adapted:
             self._write_adapted(adapted)
         self._binding.run()
-        return self._logits if self._logits.dtype == np.float32 else self._logits.astype(np.float32)
+        if isinstance(self._logits, DeviceLogits) or self._logits.dtype == np.float32:
+            return self._logits
+        return self._logits.astype(np.float32)
 
     def _write_adapted(self, adapters: tuple[str | None, ...]) -> None:
         for name, array in self._adapters.rows(self._active, adapters).items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from decodekit.devices import CUDA, chosen
 from decodekit.errors import BundleError, DeviceError
@@ -78,7 +81,10 @@ class Session:
 
 
 class Binding:
-    """Contiguous arrays that a graph reads and writes where they are; they are kept while it is."""
+    """Contiguous arrays that a graph reads and writes where they are; they are kept while it is.
+
+    An array is NumPy's, or one in a device's memory, see `device_memory`.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -87,16 +93,36 @@ class Binding:
 
     def input(self, name: str, array: Array) -> None:
         self._kept[name] = array
-        self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._binding.bind_input(name, *_place(array))
 
     def output(self, name: str, array: Array) -> None:
         self._kept[name] = array
-        self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._binding.bind_output(name, *_place(array))
 
     def run(self) -> None:
         began = time.perf_counter()
         self._session._session.run_with_iobinding(self._binding)
         self._session.seconds += time.perf_counter() - began
+
+
+def _place(array: Array) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Device, its number, type, shape and pointer of an array."""
+    if hasattr(array, "pointer"):
+        kind, _, number = array.device.partition(":")
+        return kind, int(number or 0), array.dtype.type, array.shape, array.pointer
+    return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+
+
+def allocate(shape: tuple[int, ...], dtype: Any, device: str) -> tuple[Any, int]:
+    """Memory on a device, all zero, and where it begins. MemoryError where there is no room."""
+    kind, _, number = device.partition(":")
+    try:
+        value = ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype.type, kind, int(number or 0))
+        value.update_inplace(np.zeros(shape, dtype))
+    except Exception as exc:  # onnxruntime raises its own kinds, all from native code
+        size = math.prod(shape) * dtype.itemsize
+        raise MemoryError(f"no room for {size:,} bytes on {device} ({str(exc).strip()})") from exc
+    return value, value.data_ptr()
 
 
 def read_adapter(path: Path) -> dict[str, Array]:

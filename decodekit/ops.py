@@ -23,24 +23,26 @@ def array_namespace(array: Array) -> Any:
 
 
 def softmax(logits: Array) -> Array:
-    """exp(logits) normalised over the last axis; -inf becomes 0."""
+    """exp(logits) normalised over the last axis; -inf becomes 0. The sum is float64."""
     xp = array_namespace(logits)
     exp = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-    return exp / xp.sum(exp, axis=-1, keepdims=True)
+    return exp / xp.astype(xp.sum(exp, axis=-1, keepdims=True, dtype=xp.float64), logits.dtype)
 
 
 def log_softmax(logits: Array) -> Array:
-    """Log-probabilities over the last axis, nats; -inf stays."""
+    """Log-probabilities over the last axis, nats; -inf stays. The sum is float64."""
     xp = array_namespace(logits)
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+    total = xp.sum(xp.exp(shifted), axis=-1, keepdims=True, dtype=xp.float64)
+    return shifted - xp.astype(xp.log(total), logits.dtype)
 
 
 def entropy(log_p: Array) -> Array:
     """Expected surprise, nats, [..., 1], of log-probabilities [..., N]; impossible candidates add nothing."""
     xp = array_namespace(log_p)
     p = xp.exp(log_p)
-    return -xp.sum(p * xp.where(p > 0, log_p, xp.zeros_like(log_p)), axis=-1, keepdims=True)
+    terms = p * xp.where(p > 0, log_p, xp.zeros_like(log_p))
+    return -xp.astype(xp.sum(terms, axis=-1, keepdims=True, dtype=xp.float64), log_p.dtype)
 
 
 def keep(logits: Array, kept: Array) -> Array:

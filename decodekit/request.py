@@ -78,7 +78,7 @@ class Request:
         """Whether its time is over at `now`, on the monotonic clock."""
         return self.deadline is not None and now >= self.deadline and not self.ended
 
-    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
+    def take(self, logits: Array | None, candidates: Candidates | None = None) -> Token:
         """The next token, to the caller too; see `Answer.take`. What a strategy raises ends this request."""
         try:
             token = self.answer.take(logits, candidates)

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from decodekit.bundle import CacheSpec
+from decodekit.device_logits import DeviceLogits
 from decodekit.kv_cache import Slab
 from decodekit.ops import Array
 
@@ -27,6 +28,8 @@ class Graph(Protocol):
 
     @property
     def bytes_per_token(self) -> int: ...
+
+    def slab(self, rows: int, capacity: int) -> Slab: ...
 
     def run(
         self,
@@ -53,7 +56,7 @@ class SlabSlots:
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._together = together
         fitting = max(1, max_bytes // graph.bytes_per_token)
-        self.slab = Slab(graph.spec, 1, min(FIRST_CAPACITY, graph.context_length, fitting))
+        self.slab = graph.slab(1, min(FIRST_CAPACITY, graph.context_length, fitting))
         self.lengths = [0] * max_rows
         self._adapters: list[str | None] = [None] * max_rows
         self._active: tuple[str, ...] = ()  # the adapters that take part in every call
@@ -93,7 +96,7 @@ class SlabSlots:
         logits = self._run(0, tokens, rows, 1)
         for row in range(rows):
             self.lengths[row] += 1
-        return logits[:, 0]
+        return logits.newest() if isinstance(logits, DeviceLogits) else logits[:, 0]
 
     def cut(self, slot: int, length: int) -> None:
         self.lengths[slot] = length

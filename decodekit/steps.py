@@ -24,7 +24,7 @@ class Steps(Answer):
         self._prepared = prepared
         self._before: list[tuple[State, ...]] = []
 
-    def take(self, logits: Array, candidates: Candidates | None = None) -> Token:
+    def take(self, logits: Array | None, candidates: Candidates | None = None) -> Token:
         length = len(self.ids)
         try:
             return super().take(logits, candidates)

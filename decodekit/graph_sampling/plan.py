@@ -28,43 +28,61 @@ class Graph:
     processors  those it was traced from, of a chain that is as good as any of this shape
     vocabulary  V
     most        N, candidates a row that it gives
+    dtype       of the logits that it reads
     """
 
     session: Session
     processors: tuple[LogitsProcessor, ...]
     vocabulary: int
     most: int
+    dtype: Any
 
     def __call__(
         self, logits: Array, rows: Sequence[int], values: Sequence[Sequence[float]]
     ) -> list[Candidates | None]:
-        """The candidates of some rows of logits [R, V]; None: they are too many, or no numbers.
+        """The candidates of some rows of logits [R, V], which may be `DeviceRows`; None: they are too many, or no numbers.
 
         values  of the parameters, a row of them each
         """
+        there = getattr(logits, "array", None)  # in a device's memory
         feeds = {
-            "logits": logits,
+            "logits": np.ascontiguousarray(logits, self.dtype) if there is None else there,
             "rows": np.asarray(rows, np.int64),
             "parameters": np.asarray(values, np.float64).reshape(len(rows), -1),
         }
-        ids, raw, shaped, counts, masses = self.session.run(
-            ("ids", "raw", "shaped", "counts", "masses"),
-            {name: array for name, array in feeds.items() if name in self.session.inputs},
-        )
+        shapes = self.shapes(len(rows))
+        found = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
+        binding = self.session.binding()
+        for name in feeds.keys() & self.session.inputs.keys():
+            binding.input(name, feeds[name])
+        for name, array in found.items():
+            binding.output(name, array)
+        binding.run()
+        ids, raw, shaped, counts, masses = found.values()
         usable = np.isfinite(masses).all(axis=-1) & (counts[:, -1] > 0) & (counts[:, -1] <= self.most)
         return [
             Candidates.of(*row, counts[i].tolist(), self.processors, self.vocabulary) if usable[i] else None
             for i, row in enumerate(zip(ids, shaped, raw, strict=True))
         ]
 
-    def row_bytes(self) -> int:
-        """What crosses for a row of a step: ids, raw and shaped logits, counts and masses, 4 bytes each."""
-        return 4 * (3 * self.most + len(self.processors) + 2)
+    def shapes(self, rows: int) -> dict[str, tuple[tuple[int, int], Any]]:
+        """Shape and type of what crosses for so many rows."""
+        return {
+            "ids": ((rows, self.most), np.int32),
+            "raw": ((rows, self.most), np.float32),
+            "shaped": ((rows, self.most), np.float32),
+            "counts": ((rows, len(self.processors)), np.int32),
+            "masses": ((rows, 2), np.float32),
+        }
 
-    def agrees(self, values: Sequence[float], dtype: Any) -> bool:
+    def row_bytes(self) -> int:
+        """What crosses for a row of a step."""
+        return sum(width * np.dtype(dtype).itemsize for (_, width), dtype in self.shapes(1).values())
+
+    def agrees(self, values: Sequence[float]) -> bool:
         """Whether it gives what NumPy gives, on rows that nobody chose."""
         rng = np.random.default_rng(7)
-        probe = (rng.standard_normal((PROBES, self.vocabulary)) * 4).astype(dtype)
+        probe = (rng.standard_normal((PROBES, self.vocabulary)) * 4).astype(self.dtype)
         histories = tuple(History([0]).history() for _ in probe)
         step = Step.dense(histories, self.vocabulary)
         sampler = Sampler(self.processors, compact=False)

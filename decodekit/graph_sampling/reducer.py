@@ -142,8 +142,8 @@ class Reducer:
                 break
             session = Session(traced.graph, device=self._device, threads=self._threads)
             most = min(self.most, self.vocabulary)
-            graph = Graph(session, processors[: traced.done], self.vocabulary, most)
-            if graph.agrees(shape.values, self.dtype):
+            graph = Graph(session, processors[: traced.done], self.vocabulary, most, self.dtype)
+            if graph.agrees(shape.values):
                 return Compiled(tuple(traced.guards), graph, why)
             processors, why = processors[: traced.done - 1], "its graph gives other numbers than NumPy"
         return Compiled((), None, why)
