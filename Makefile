@@ -145,6 +145,20 @@ statistics: .venv/ready
 mutants: .venv/ready
 	.venv/bin/python tests/mutants/mutants.py
 
+# make gpu-check         all that a device must prove; DEVICE=cuda:1, DEVICE=cpu to try the command,
+#                        CHECK='--bundle DIR --soak 600' and the like
+# make graph-agreement   200 random chains, in graphs and on the host; ten minutes
+# make bench-sampling    a step of sampling in a graph and on the host
+.PHONY: gpu-check graph-agreement bench-sampling
+gpu-check: .venv/ready
+	PYTHONPATH=tests .venv/bin/python -m devices.check --device $(or $(DEVICE),cuda) $(CHECK)
+
+graph-agreement: .venv/ready
+	.venv/bin/python tests/devices/agreement.py
+
+bench-sampling: .venv/ready
+	.venv/bin/python tests/devices/timing.py --device $(or $(DEVICE),cpu)
+
 # make bench-data   read training data: rows a second, bytes of memory a row; MODEL=a checkpoint
 .PHONY: bench-data
 bench-data: .venv/ready

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,12 @@ except ImportError as exc:
         "onnxruntime is not installed; pip install 'decodekit[cpu]' (or 'decodekit[gpu]' for CUDA)"
     ) from exc
 
+LEVELS = {
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
 
 class Session:
     """One graph, ready to run.
@@ -49,11 +55,19 @@ class Session:
     graph    a file, or the bytes of one
     device   "cpu", "cuda" or "cuda:1", or "auto": CUDA where onnxruntime offers it
     threads  for one operator on the CPU; None: what onnxruntime thinks best
+    level    to which onnxruntime rewrites the graph: "off", "basic" or "all"
     """
 
-    def __init__(self, graph: Path | bytes, *, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph: Path | bytes,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        level: Literal["off", "basic", "all"] = "all",
+    ) -> None:
         self.device = device_of(device)
-        self._session = _open(graph, _providers(self.device), threads)
+        self._session = _open(graph, _providers(self.device), threads, level=level)
         self.inputs = {i.name: i.type for i in self._session.get_inputs()}
         self.outputs = {o.name: o.type for o in self._session.get_outputs()}
         self.shapes = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
@@ -166,11 +180,13 @@ def _open(
     providers: list[tuple[str, dict[str, str]]],
     threads: int | None,
     settings: Mapping[str, str] = MappingProxyType({}),
+    level: Literal["off", "basic", "all"] = "all",
 ) -> ort.InferenceSession:
     if providers[0][0] == CUDA:
         load_libraries()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = LEVELS[level]
     if threads is not None:
         options.intra_op_num_threads = threads
     for name, value in settings.items():

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from devices import check
 
 import decodekit
 from decodekit import gpu, onnx_session
+from decodekit.bundle import open_bundle
 from decodekit.devices import CUDA, chosen
 from decodekit.doctor import cuda_problems
 from decodekit.errors import BundleError, DeviceError
@@ -115,3 +117,28 @@ def test_a_driver_that_fails(script, why, monkeypatch, tmp_path):
 def test_inspect_lists_what_runs_where(run):
     status, out, _ = run("inspect", str(IN_PLACE), "--placement")
     assert status == 0 and "runs on" in out and "GroupQueryAttention" in out.partition("runs on")[2]
+
+
+def test_the_check_of_a_device_refuses_one_that_is_not_there(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["check", "--device", "cuda", "--out", str(tmp_path / "out")])
+    assert check.main() == 3
+    assert "no CUDA provider" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_check_of_a_device_holds_on_the_cpu():
+    bundle = open_bundle(IN_PLACE)
+    parity = check.parity(bundle, "cpu")
+    assert parity["holds"] and parity["levels"].keys() == {"off", "basic", "all"}
+    assert parity["levels"]["off"]["logits"] > 0 and "cache" in parity["levels"]["off"]
+    assert all(check.tokens(bundle, "cpu")["same_as_alone"].values())
+    assert check.soak(bundle, "cpu", 0.5)["holds"]
+    assert check.speed(bundle, "cpu", 5)["share"] > 0
+
+
+def test_a_part_that_fails_is_told_and_not_the_end():
+    def fails():
+        raise DeviceError("lost")
+
+    report = {}
+    assert not check._part(report, "parity", fails)
+    assert report == {"parity": {"error": "DeviceError: lost", "holds": False}}

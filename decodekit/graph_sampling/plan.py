@@ -40,8 +40,9 @@ class Graph:
     def __call__(
         self, logits: Array, rows: Sequence[int], values: Sequence[Sequence[float]]
     ) -> list[Candidates | None]:
-        """The candidates of some rows of logits [R, V], which may be `DeviceRows`; None: they are too many, or no numbers.
+        """The candidates of some rows of logits [R, V]; None: they are too many, or no numbers.
 
+        logits  NumPy's, or `DeviceRows`
         values  of the parameters, a row of them each
         """
         there = getattr(logits, "array", None)  # in a device's memory

@@ -71,7 +71,7 @@ class Reducer:
                 "pip install 'decodekit[graph]', or use sampling='host'"
             )
         self.vocabulary, self.dtype, self.most = vocabulary, dtype, most
-        self._device, self._threads = device, threads
+        self.device, self._threads = device, threads
         self._compiled: OrderedDict[Any, list[Compiled]] = OrderedDict()
         self._variants: Counter[Any] = Counter()
         self._lock = threading.Lock()
@@ -140,7 +140,7 @@ class Reducer:
             why = why or traced.why
             if not traced.done:
                 break
-            session = Session(traced.graph, device=self._device, threads=self._threads)
+            session = Session(traced.graph, device=self.device, threads=self._threads)
             most = min(self.most, self.vocabulary)
             graph = Graph(session, processors[: traced.done], self.vocabulary, most, self.dtype)
             if graph.agrees(shape.values):
