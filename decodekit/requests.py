@@ -35,7 +35,7 @@ class Requests:
         settings = Settings.of(options)
         if settings.prompt_logprobs is not None:
             raise ParameterError("prompt_logprobs is for generate; beside a stream, use score(prompt ids)")
-        return self.preparer.prepare(prompt, chain, settings)
+        return self._compiled(self.preparer.prepare(prompt, chain, settings))
 
     def prepare_all(
         self, prompt: Prompt | Sequence[Prompt], chain: Written, n: int | None, options: dict[str, Any]
@@ -46,9 +46,15 @@ class Requests:
             if "sample" in options:
                 raise ParameterError("n and sample exclude each other; n gives samples 0 to n - 1")
         prompts: Sequence[Any] = prompt if is_many(prompt) else [prompt]
-        first = self.preparer.prepare(prompts[0], chain, Settings.of(options))
+        first = self._compiled(self.preparer.prepare(prompts[0], chain, Settings.of(options)))
         rest = (self.preparer.prepare(other, chain, first.settings) for other in prompts[1:])
         return [first, *rest]
+
+    def _compiled(self, prepared: Prepared) -> Prepared:
+        """The same, with the graph of its chain made where there is to be one: that takes time."""
+        if self.engine.reducer is not None and prepared.logprobs is None:
+            self.engine.reducer.plan(prepared.sampler.processors)
+        return prepared
 
     def with_prompt_logprobs(self, prepared: list[Prepared]) -> list[Prepared]:
         """Where they are asked for: one more pass over each prompt, so that the answer's stay as they are."""
