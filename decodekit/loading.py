@@ -56,8 +56,8 @@ def load(
         guesser = _model(draft_bundle, device, threads, canary)
     plugins = plugins or load_plugins(allowed())
     reducer = make_reducer(model, sampling, threads)
-    if model.session.device != "cpu":
-        engine.setdefault("cache_bytes", free_bytes(model.session.device) // 2)
+    if model.session.device != "cpu" and engine.get("cache_bytes") is None:
+        engine["cache_bytes"] = free_bytes(model.session.device) // 2
     return Decoder(model, tokenizer, bundle, plugins, draft=guesser, reducer=reducer, **engine)
 
 

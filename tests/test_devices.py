@@ -6,7 +6,7 @@ import pytest
 from devices import check
 
 import decodekit
-from decodekit import gpu, onnx_session
+from decodekit import gpu, loading, onnx_session
 from decodekit.bundle import open_bundle
 from decodekit.devices import CUDA, chosen
 from decodekit.doctor import cuda_problems
@@ -93,6 +93,17 @@ def test_what_the_driver_says_of_cards():
     assert not why and [str(card) for card in found][1] == "NVIDIA B, 50 of 100 MiB free, driver 550.1"
     assert read_cards("")[1] == "the NVIDIA driver knows of no card"
     assert "not expected" in read_cards("No devices were found")[1]
+
+
+def test_the_cache_of_a_card_is_of_its_own_memory(monkeypatch):
+    there = [Card("A", "1", 100, 10), Card("B", "1", 100, 60)]
+    monkeypatch.setattr(loading, "cards", lambda: (there, ""))
+    assert loading.free_bytes("cuda:1") == 60 * 2**20
+    with pytest.raises(DeviceError, match="cuda:2: the driver knows of 2 cards; give cache_bytes"):
+        loading.free_bytes("cuda:2")
+    monkeypatch.setattr(loading, "cards", lambda: ([], "no driver"))
+    with pytest.raises(DeviceError, match="cuda:0: no driver; give cache_bytes"):
+        loading.free_bytes("cuda:0")
 
 
 def test_a_machine_without_a_driver(monkeypatch):
