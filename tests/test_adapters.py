@@ -115,6 +115,9 @@ def test_the_active_adapters_are_those_in_use(decoder):
     class Graph:
         spec, context_length, bytes_per_token = decoder.bundle.cache, 64, 1
 
+        def slab(self, rows, capacity):
+            return Slab(self.spec, rows, capacity)
+
         def run(self, slab, first, tokens, lengths, last, adapters, active):
             seen.append((tuple(adapters), active))
             return np.zeros((len(lengths), last, 4), np.float32)
