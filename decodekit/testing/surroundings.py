@@ -28,5 +28,9 @@ def surroundings() -> dict[str, Any]:
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What is not as it was."""
-    return [name for name in before if before[name] != after[name]]
+    """What is not as it was. A thread of somebody else may end meanwhile; a new one is a change."""
+    return [name for name in before if _new(before[name], after[name])]
+
+
+def _new(before: Any, after: Any) -> bool:
+    return bool(after - before) if isinstance(before, frozenset) else bool(before != after)
