@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from decodekit.errors import ParameterError
 from decodekit_export.collate import IGNORED, Collate, CollatePacked, as_items
 from decodekit_export.data import Row
+from decodekit_export.loss import focus, loss_of_trained
 from decodekit_export.packing import Packed, check_apart, windows_of
 from decodekit_export.pretrained import open_pretrained
-from decodekit_export.trainer import loss_of_trained
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=200)
 
@@ -76,9 +76,9 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(checkpoint, a
         model.set_attn_implementation(attention)
         items = Packed(rows, 48) if packed else as_items(rows)
         batch = (CollatePacked(2) if packed else Collate(2))(list(items))
-        lines, labels = batch.pop("lines"), batch.pop("labels")
-        assert sorted(lines) == list(range(1, 17))
-        loss = loss_of_trained(model(**batch), labels)
+        assert sorted(batch.pop("lines")) == list(range(1, 17))
+        wanted, labels = focus(batch.pop("labels"), keeps=True)
+        loss = loss_of_trained(model(**batch, **wanted), labels)
         loss.backward()
         results.append((loss.item(), [p.grad for p in model.parameters()]))
     assert len(Packed(rows, 48)) < len(rows) / 2
