@@ -1,9 +1,9 @@
 """
 The page of a trace: one HTML file that needs nothing else, neither a server nor the network.
 
-It is put together from the files in `page/`. The data is text in an inert element, in which no
-character can end that element, and a content security policy names the one style and the one
-script that may act, by their hashes.
+It is put together from the files in `page/`, modules that a server may serve one by one. The data
+is text in an inert element, in which no character can end that element, and a content security
+policy names the one style and the one script that may act, by their hashes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "page"
-STYLES = ("parts.css", "page.css")
-SCRIPTS = ("numbers.js", "elements.js", "answer.js", "plot.js", "step.js", "page.js")
+STYLES = ("parts.css", "answer.css", "page.css")
+SCRIPTS = ("numbers.js", "elements.js", "code.js", "answer.js", "plot.js", "step.js", "page.js")
+_MODULAR = re.compile(r"^import [^;]*;\n|^export ", re.MULTILINE)
 
 
 def page(trace: Mapping[str, Any]) -> str:
     """The page of a trace, given as the plain data of `Trace.to_json`."""
-    style, script = ("\n".join(map(_read, names)) for names in (STYLES, SCRIPTS))
+    style, script = "\n".join(map(_read, STYLES)), _script()
     parts = {
         "STYLE": style,
         "SCRIPT": script,
@@ -37,6 +39,11 @@ def page(trace: Mapping[str, Any]) -> str:
 def compact(data: Any) -> str:
     """JSON without a space that it does not need."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def _script() -> str:
+    """The modules as one script: what they import from each other is all there."""
+    return '"use strict";\n' + "\n".join(_MODULAR.sub("", _read(name)) for name in SCRIPTS)
 
 
 def _read(name: str) -> str:

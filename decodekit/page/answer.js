@@ -1,7 +1,26 @@
 // The answer: each token shaded by how sure the model was.
 
+import { chip, element, facts, scrollingTable } from "./elements.js";
+import {
+  MEASURES,
+  bin,
+  bits,
+  clip,
+  count,
+  cut,
+  final,
+  oneLine,
+  percent,
+  plural,
+  seen,
+  signed,
+  surprise,
+  totals,
+  written,
+} from "./numbers.js";
+
 /** The head of the page: model, chain, and the answer in numbers. */
-function summaryView(trace) {
+export function summaryView(trace) {
   const sum = totals(trace);
   const chain = trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry)))));
   return element(
@@ -21,7 +40,7 @@ function summaryView(trace) {
 }
 
 /** The prompt as the model reads it; a long one is folded away. */
-function promptView(trace) {
+export function promptView(trace) {
   const text = trace.prompt.map((id) => seen(trace.tokens[id].replaceAll("\n", "↵"))).join("");
   const head = element("summary", {}, `Prompt, ${plural(trace.prompt.length, "token")}`);
   return element(
@@ -32,25 +51,32 @@ function promptView(trace) {
   );
 }
 
-/** The tokens of the answer, a list box of which one is selected. `choose(index)` is called for a click. */
-function answerView(trace, choose) {
+/**
+ * The tokens of the answer, a list box of which one is selected. `choose(index)` is called for a click.
+ * `id` is what the ids of its options begin with, `hint` the id of the text that says how to use it.
+ */
+export function answerView(
+  trace,
+  choose,
+  { id = "token", label = "Tokens of the answer", hint = "hint" } = {},
+) {
   const isCut = cut(trace);
-  const tokens = trace.steps.map((step, i) => tokenView(trace, step, i, isCut[i], choose));
+  const tokens = trace.steps.map((step, i) => tokenView(trace, step, i, isCut[i], choose, id));
   return element(
     "div",
     {
       class: "tokens",
       role: "listbox",
-      "aria-label": "Tokens of the answer",
+      "aria-label": label,
       "aria-orientation": "horizontal",
-      "aria-describedby": "hint",
+      "aria-describedby": hint,
       dir: "auto",
     },
     tokens,
   );
 }
 
-function tokenView(trace, step, i, isCut, choose) {
+function tokenView(trace, step, i, isCut, choose, id) {
   const [kind, shown] = step.text
     ? ["", step.text.split("\n").map(seen).join("↵\n")]
     : [" silent", oneLine(trace.tokens[step.id])];
@@ -59,7 +85,7 @@ function tokenView(trace, step, i, isCut, choose) {
     {
       class: `token${kind}${isCut ? " cut" : ""}`,
       role: "option",
-      id: `token-${i + 1}`,
+      id: `${id}-${i + 1}`,
       tabindex: "-1",
       "aria-selected": "false",
       onclick: () => choose(i),
@@ -68,8 +94,14 @@ function tokenView(trace, step, i, isCut, choose) {
   );
 }
 
+/** Mark a token of the list box as the selected one, or not. */
+export function setSelected(token, isSelected) {
+  token.setAttribute("aria-selected", `${isSelected}`);
+  token.tabIndex = isSelected ? 0 : -1;
+}
+
 /** Give the tokens of an answer the shades of a measure, and the words that say the same. */
-function shade(tokens, trace, measure) {
+export function shade(tokens, trace, measure) {
   trace.steps.forEach((step, i) => {
     const words = measure.show(measure.value(step));
     tokens[i].dataset.bin = bin(step, measure);
@@ -82,7 +114,7 @@ function shade(tokens, trace, measure) {
 }
 
 /** What the shades of a measure mean. */
-const legendView = (measure) =>
+export const legendView = (measure) =>
   measure.bins.map(([, words], i) =>
     element(
       "li",
@@ -93,7 +125,7 @@ const legendView = (measure) =>
   );
 
 /** A choice of measures; `choose(measure)` is called for a change. */
-const measureView = (choose) =>
+export const measureView = (choose) =>
   MEASURES.map((measure, i) =>
     element(
       "label",
@@ -110,7 +142,7 @@ const measureView = (choose) =>
   );
 
 /** All tokens as a table; `choose(index)` is called for a token's button. */
-function tableView(trace, choose) {
+export function tableView(trace, choose) {
   const rows = trace.steps.map((step, i) =>
     element(
       "tr",

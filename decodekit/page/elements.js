@@ -1,13 +1,15 @@
 // The smallest parts of the page. Text enters as text only, never as markup.
 
+import { oneLine } from "./numbers.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with attributes, `on...` listeners, and children; null children are left out. */
-function element(tag, attributes = {}, ...children) {
+export function element(tag, attributes = {}, ...children) {
   return furnish(document.createElement(tag), attributes, children);
 }
 
-function svg(tag, attributes = {}, ...children) {
+export function svg(tag, attributes = {}, ...children) {
   return furnish(document.createElementNS(SVG, tag), attributes, children);
 }
 
@@ -23,11 +25,11 @@ function furnish(node, attributes, children) {
 }
 
 /** A token as a chip, cut short where it is long. */
-const chip = (text, kind = "") =>
+export const chip = (text, kind = "") =>
   element("bdi", { class: `chip ${kind}`, title: oneLine(text) }, oneLine(text) || "(nothing)");
 
 /** A bar of a share in [0, 1], with the share before as its outline; the numbers beside it say the same. */
-const bar = (share, was = null) =>
+export const bar = (share, was = null) =>
   element("span", {
     class: was === null ? "bar" : "bar was",
     "--share": share,
@@ -39,7 +41,7 @@ const bar = (share, was = null) =>
 const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => (i ? [element("wbr"), part] : [part]));
 
 /** A table that scrolls by itself where it is too wide, also by keys. */
-function scrollingTable(label, heads, rows, { feet = [], kind = null } = {}) {
+export function scrollingTable(label, heads, rows, { feet = [], kind = null } = {}) {
   const head = element(
     "tr",
     {},
@@ -58,7 +60,7 @@ function scrollingTable(label, heads, rows, { feet = [], kind = null } = {}) {
 }
 
 /** A list of facts: [name, value] pairs. */
-const facts = (pairs) =>
+export const facts = (pairs) =>
   element(
     "dl",
     { class: "facts" },

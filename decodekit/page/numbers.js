@@ -1,23 +1,22 @@
-"use strict";
 // What a trace says, as numbers and words. Pure functions of its data; they know no document.
 
 /** Probability of a candidate from its logit; null is dead. */
-const probability = (logit, norm) => (logit === null ? 0 : Math.exp(logit - norm));
+export const probability = (logit, norm) => (logit === null ? 0 : Math.exp(logit - norm));
 
 /** Surprise of an event, bits. */
-const surprise = (p) => -Math.log2(p);
+export const surprise = (p) => -Math.log2(p);
 
 /** The distribution that stage number i of a step was given: the model's, or that of the stage before. */
-const before = (step, i) => (i === 0 ? step : step.stages[i - 1]);
+export const before = (step, i) => (i === 0 ? step : step.stages[i - 1]);
 
 /** The distribution the token was drawn from. */
-const final = (step) => before(step, step.stages.length);
+export const final = (step) => before(step, step.stages.length);
 
 /**
  * The listed candidates of a step, best first by the model:
  * {id, model, after: [probability behind each stage], removedAt: number of the stage, or -1}.
  */
-function candidates(step) {
+export function candidates(step) {
   return step.ids.map((id, row) => ({
     id,
     model: probability(step.logits[row], step.norm),
@@ -27,7 +26,7 @@ function candidates(step) {
 }
 
 /** What stage number i did to the candidates that are known there: {id, before, after}, the largest first. */
-function changes(step, i, most) {
+export function changes(step, i, most) {
   const given = before(step, i);
   const stage = step.stages[i];
   const known = new Map(
@@ -46,7 +45,7 @@ function changes(step, i, most) {
 }
 
 /** Those that died at a stage: the named ones as {id, probability}, and {count, mass} of the others. */
-function removed(stage, most) {
+export function removed(stage, most) {
   const { count, mass, ids, probabilities } = stage.removed;
   const named = ids.slice(0, most).map((id, k) => ({ id, probability: probabilities[k] }));
   const rest = mass - named.reduce((sum, one) => sum + one.probability, 0);
@@ -54,13 +53,13 @@ function removed(stage, most) {
 }
 
 /** Whether a stage left everything as it was. */
-const isNeutral = (stage) => stage.changed === 0 && stage.removed.count === 0;
+export const isNeutral = (stage) => stage.changed === 0 && stage.removed.count === 0;
 
 /**
  * An answer in numbers: {tokens, surprise: bits a token under the model, perplexity,
  * others: tokens that were not the model's first choice}.
  */
-function totals(trace) {
+export function totals(trace) {
   const bits = trace.steps.map((step) => surprise(step.probability));
   const mean = bits.reduce((sum, b) => sum + b, 0) / bits.length;
   return {
@@ -72,7 +71,7 @@ function totals(trace) {
 }
 
 /** For each step whether its text lies behind the end of the answer, where a stop string cut it. */
-function cut(trace) {
+export function cut(trace) {
   const length = [...trace.text].length;
   let start = 0;
   return trace.steps.map((step) => {
@@ -82,7 +81,7 @@ function cut(trace) {
   });
 }
 
-const MEASURES = [
+export const MEASURES = [
   {
     name: "model probability",
     value: (step) => step.probability,
@@ -122,42 +121,42 @@ const MEASURES = [
 ];
 
 /** The bin of a step under a measure, 0 (sure) to 4 (unsure). */
-const bin = (step, measure) => measure.bins.findIndex(([from]) => measure.value(step) >= from);
+export const bin = (step, measure) => measure.bins.findIndex(([from]) => measure.value(step) >= from);
 
 /** 0.1234 -> "12.3%" */
-function percent(p) {
+export function percent(p) {
   if (p === 0 || p === 1) return `${100 * p}%`;
   if (p > 0.9995) return ">99.9%";
   if (p < 0.0001) return "<0.01%";
   return `${(100 * p).toFixed(p < 0.01 ? 2 : 1)}%`;
 }
 
-const bits = (value) => `${value.toFixed(2)} bits`;
-const count = (n) => n.toLocaleString("en");
-const signed = (value) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
-const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+export const bits = (value) => `${value.toFixed(2)} bits`;
+export const count = (n) => n.toLocaleString("en");
+export const signed = (value) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
+export const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 
 /** A strategy or criterion as one would write it: "top_k k=40". */
-function written({ name, options }) {
+export function written({ name, options }) {
   const parts = Object.entries(options ?? {}).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
   return seen([name, ...parts].join(" "));
 }
 
 /** A text of at most 80 characters. */
-const clip = (text) => (text.length > 80 ? `${text.slice(0, 79)}…` : text);
+export const clip = (text) => (text.length > 80 ? `${text.slice(0, 79)}…` : text);
 
 /** Whether a strategy came with decodekit itself. */
-const isBuiltIn = ({ from }) => from.startsWith("decodekit ");
+export const isBuiltIn = ({ from }) => from.startsWith("decodekit ");
 
 // Characters that show nothing or change the direction of others, but for the joiners of emoji and scripts.
 const UNSEEN = /(?![\u200c\u200d])[\p{C}\p{Zl}\p{Zp}]/gu;
 
 /** A text with its unseen characters named: "a\u202eb" -> "a⟨U+202E⟩b". */
-const seen = (text) =>
+export const seen = (text) =>
   text.replace(UNSEEN, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 
 /** A token in one line: spaces at its ends and line breaks become signs. */
-const oneLine = (text) =>
+export const oneLine = (text) =>
   seen(
     text
       .replaceAll("\n", "↵")

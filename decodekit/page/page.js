@@ -1,5 +1,21 @@
 // The page: which token is selected, and what follows from it.
 
+import {
+  answerView,
+  legendView,
+  measureView,
+  promptView,
+  setSelected,
+  shade,
+  summaryView,
+  tableView,
+} from "./answer.js";
+import { codeView } from "./code.js";
+import { element, facts } from "./elements.js";
+import { MEASURES, count, oneLine, seen, written } from "./numbers.js";
+import { mark, plotView } from "./plot.js";
+import { stepView, stepWords } from "./step.js";
+
 function show(trace) {
   const by = (id) => document.getElementById(id);
   const answer = answerView(trace, (i) => select(i, { focus: true }));
@@ -23,8 +39,8 @@ function show(trace) {
   }
 
   function select(i, { focus = false } = {}) {
-    choose(tokens[selected], false);
-    choose(tokens[i], true);
+    setSelected(tokens[selected], false);
+    setSelected(tokens[i], true);
     selected = i;
     by("step").replaceChildren(...stepView(trace, i, goOn));
     if (figure) mark(figure, trace, width, i);
@@ -85,12 +101,6 @@ function show(trace) {
   select(tokens[asked] ? asked : 0);
 }
 
-/** Mark a token of the list box as the selected one, or not. */
-function choose(token, isSelected) {
-  token.setAttribute("aria-selected", `${isSelected}`);
-  token.tabIndex = isSelected ? 0 : -1;
-}
-
 /** The calls that give the answer again, to be copied; `say(words)` tells that they were. */
 function recipeView(trace, say) {
   const { python, command } = trace.recipe;
@@ -105,25 +115,6 @@ function recipeView(trace, say) {
     element("h3", {}, "Command line"),
     command === null ? none : codeView(command, say),
   ];
-}
-
-function codeView(code, say) {
-  const text = element("pre", { tabindex: "0" }, code);
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(code);
-      say("Copied.");
-    } catch {
-      getSelection().selectAllChildren(text);
-      say("Selected; copy it with the keys of your system.");
-    }
-  };
-  return element(
-    "div",
-    { class: "code" },
-    text,
-    element("button", { type: "button", onclick: copy }, "Copy"),
-  );
 }
 
 function originView(trace) {

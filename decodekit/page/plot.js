@@ -1,5 +1,8 @@
 // The plot: surprise of each token as a bar, entropy before and behind the chain as lines, in bits.
 
+import { element, svg } from "./elements.js";
+import { bits, final, oneLine, plural, surprise } from "./numbers.js";
+
 const PLOT = { height: 150, left: 34, right: 8, top: 8, bottom: 20, narrowest: 3 };
 
 /** A round number of bits at or above a value: the top of the axis. */
@@ -33,7 +36,7 @@ function staircase(values, { pace, x, y }) {
 }
 
 /** The plot in that width; `choose(index)` is called for a click. */
-function plotView(trace, width, choose) {
+export function plotView(trace, width, choose) {
   const place = plotGeometry(trace, width);
   const { rows, top, pace, x, y } = place;
   const base = y(0);
@@ -98,7 +101,7 @@ function plotView(trace, width, choose) {
 }
 
 /** Mark a token in a plot made for that width. */
-function mark(figure, trace, width, i) {
+export function mark(figure, trace, width, i) {
   const { x, pace } = plotGeometry(trace, width);
   const here = figure.querySelector(".here");
   const scroll = figure.querySelector(".scroll");

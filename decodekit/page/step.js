@@ -1,12 +1,34 @@
 // One step: the model's candidates, what each strategy did to them, and the draw.
 
+import { bar, chip, element, facts, scrollingTable } from "./elements.js";
+import {
+  before,
+  bits,
+  candidates,
+  changes,
+  clip,
+  count,
+  isBuiltIn,
+  isNeutral,
+  oneLine,
+  percent,
+  plural,
+  removed,
+  signed,
+  surprise,
+  written,
+} from "./numbers.js";
+
 const SHOWN = { candidates: 10, changes: 8, removed: 8 };
 
-/** The panel of step number i. `go(index)` is called for the buttons. */
-function stepView(trace, i, go) {
+/**
+ * The panel of step number i. `go(index)` is called for the buttons, `fork(id)`, if there is one, for a
+ * candidate to go on with instead; `title` is the id of the heading.
+ */
+export function stepView(trace, i, go, { fork = null, title = "step-title" } = {}) {
   const step = trace.steps[i];
   return [
-    stepHead(trace, i, go),
+    stepHead(trace, i, go, title),
     element("p", { class: "lead" }, stepWords(trace, step)),
     step.stop
       ? element(
@@ -17,7 +39,7 @@ function stepView(trace, i, go) {
         )
       : null,
     element("h3", {}, "Candidates, from the model to the draw"),
-    candidatesView(trace, step),
+    candidatesView(trace, step, fork),
     element("h3", {}, "What each strategy did"),
     element("p", { class: "hint" }, "Outline: the probability before. Bar: after."),
     element(
@@ -30,7 +52,7 @@ function stepView(trace, i, go) {
   ].filter((part) => part !== null);
 }
 
-function stepHead(trace, i, go) {
+function stepHead(trace, i, go, title) {
   const last = trace.steps.length - 1;
   const button = (words, sign, to) =>
     element(
@@ -48,7 +70,7 @@ function stepHead(trace, i, go) {
     { class: "step-head" },
     element(
       "h2",
-      { id: "step-title" },
+      { id: title },
       `Token ${count(i + 1)} of ${count(last + 1)} `,
       chip(trace.tokens[trace.steps[i].id]),
     ),
@@ -61,19 +83,21 @@ function stepHead(trace, i, go) {
   );
 }
 
-/** The step in two sentences. */
-function stepWords(trace, step) {
+/** The step in two sentences. A token that a person chose names in `instead` the one that was drawn. */
+export function stepWords(trace, step) {
   const [given, drawn] = [step.probability, step.final_probability].map(percent);
   const choice = `choice number ${count(step.rank)} of ${count(trace.vocabulary)}`;
   const rank = step.rank === 1 ? "its first choice" : `its ${choice}`;
   const left = step.stages.at(-1)?.alive ?? trace.vocabulary;
   const model = `The model gave it ${given}: ${rank}, a surprise of ${bits(surprise(step.probability))}.`;
+  if (step.instead !== undefined)
+    return `${model} You chose it; the draw had fallen on ${oneLine(trace.tokens[step.instead]) || "nothing"}.`;
   if (left === 1) return `${model} It was the only candidate that the chain left.`;
   const chain = `After the chain it had ${drawn} among ${plural(left, "candidate")}`;
   return `${model} ${chain}, and it won the draw by ${signed(step.draw.margin)} nats.`;
 }
 
-function candidatesView(trace, step) {
+function candidatesView(trace, step, fork) {
   const rows = candidates(step);
   const most = Math.max(...rows.flatMap((row) => [row.model, ...row.after]));
   const heads = ["token", "model", ...trace.chain.map((entry) => entry.name)];
@@ -85,7 +109,7 @@ function candidatesView(trace, step) {
         "th",
         { scope: "row" },
         chip(trace.tokens[row.id]),
-        row.id === step.id ? element("span", { class: "flag" }, " drawn") : null,
+        row.id === step.id ? flag(step) : forkButton(trace, row.id, fork),
       ),
       element("td", {}, share(row.model, most)),
       row.after.map((p, stage) => element("td", {}, fate(row, stage, p, most))),
@@ -97,6 +121,19 @@ function candidatesView(trace, step) {
   });
   const hidden = lines.filter((line) => line.hidden);
   return hidden.length ? element("div", {}, view, moreButton(hidden)) : view;
+}
+
+const flag = (step) =>
+  element("span", { class: "flag" }, step.instead === undefined ? " drawn" : " chosen");
+
+function forkButton(trace, id, fork) {
+  if (!fork) return null;
+  const words = `Fork: go on with ${oneLine(trace.tokens[id]) || "nothing"} instead`;
+  return element(
+    "button",
+    { type: "button", class: "fork", "aria-label": words, title: words, onclick: () => fork(id) },
+    "fork",
+  );
 }
 
 /** What is left behind each strategy: candidates, entropy, and how much of the model's own distribution. */

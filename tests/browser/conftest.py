@@ -1,10 +1,17 @@
 """A headless browser, and a page whose every message, error and request is written down."""
 
+import asyncio
 import os
 import shutil
+import threading
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+import decodekit
+from decodekit.plugins import load_plugins
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +56,108 @@ def opened(browser, tmp_path):
     for context in contexts:
         context.close()
     assert heard == [], "a page says nothing, asks for nothing and raises nothing"
+
+
+class Slow:
+    """A model that takes its time."""
+
+    def __init__(self, model, seconds):
+        self._model, self._seconds = model, seconds
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def __call__(self, *args, **options):
+        time.sleep(self._seconds)
+        return self._model(*args, **options)
+
+
+@pytest.fixture(scope="session")
+def running():
+    return _running
+
+
+@contextmanager
+def _running(decoders, keys=()):
+    """The address of a server for decoders by name, until the block ends."""
+    from decodekit_server.app import create_app
+    from decodekit_server.auth import Keys
+    from decodekit_server.limits import Limits
+    from decodekit_server.models import Models, Served
+    from decodekit_server.server import Server, listen
+
+    limits = Limits(drain_seconds=0.1)
+    models = Models({name: Served.of(name, decoder) for name, decoder in decoders.items()})
+    with listen("127.0.0.1", 0) as socket:
+        server = Server(create_app(models, keys=Keys(keys), limits=limits), limits)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{socket.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def tagline():
+    """The embedded model, with every plugin that is installed."""
+    with decodekit.load("tagline", device="cpu", threads=1, plugins=load_plugins()) as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="session")
+def address(tagline):
+    """A server of two models: one at once, one that takes 20 ms a token."""
+    slow = decodekit.Decoder(
+        Slow(tagline.model, 0.02), tagline.tokenizer, tagline.bundle, tagline.plugins, max_rows=2
+    )
+    with slow, _running({"tagline": tagline, "slow": slow}) as url:
+        yield url
+
+
+@pytest.fixture
+def visited(browser, address):
+    """Visit the playground, in a window of that size and scheme."""
+    heard, contexts = [], ExitStack()
+
+    def visit(
+        fragment="",
+        *,
+        url=address,
+        width=1280,
+        height=900,
+        scheme="light",
+        expected=(),
+        routed=None,
+        **options,
+    ):
+        context = contexts.enter_context(
+            browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
+        )
+        page = context.new_page()
+        page.set_default_timeout(5000)  # milliseconds
+        page.on("console", lambda message: _hear(heard, f"console: {message.text}", expected))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: _hear(heard, request.url, (url, "data:")))
+        if routed:
+            page.route("**", routed)
+        page.goto(url + fragment)
+        page.locator("#ask:visible, #trouble:visible").first.wait_for()
+        return page
+
+    with contexts:
+        yield visit
+    assert heard == [], "a page says nothing, raises nothing, and asks nobody but its server"
+
+
+def _hear(heard, words, expected):
+    if not any(words.startswith(one) for one in expected):
+        heard.append(words)
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from decodekit_server import chains, openapi
+from decodekit_server import chains, openapi, playground
 from decodekit_server.api import chat, completions, messages, responses
 from decodekit_server.auth import Keys
 from decodekit_server.endpoint import Endpoint, Handle, send_json
@@ -39,7 +37,6 @@ from decodekit_server.params import (
 from decodekit_server.preparing import Preparing
 from decodekit_server.texts import Texts
 
-STATIC = Path(__file__).parent / "static"
 ONE_MODEL = "/v1/models/{model}"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,9 +75,6 @@ def create_app(
     async def described(_: Request) -> Response:
         return JSONResponse(about)
 
-    async def page(_: Request) -> Response:
-        return FileResponse(STATIC / "index.html")
-
     routes: list[BaseRoute] = [
         *(
             Route(
@@ -92,8 +86,7 @@ def create_app(
         ),
         *(Route(path, get, methods=["GET"]) for path, get, _ in gets),
         Route("/openapi.json", described, methods=["GET"]),
-        Route("/", page, methods=["GET"]),
-        Mount("/static", StaticFiles(directory=STATIC)),
+        *playground.routes(),
     ]
     known = {route.path for route in routes if isinstance(route, Route)}
     guard = Guard(
