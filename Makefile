@@ -131,6 +131,12 @@ test-browser: .venv/ready
 	.venv/bin/pip $(PIP_INSTALL) -r tests/browser/requirements.txt
 	DECODEKIT_BROWSER=$(or $(DECODEKIT_BROWSER),chromium) .venv/bin/pytest tests/browser
 
+# make figures-browser   the pictures of docs/playground.md, from what test-browser left in build/browser
+.PHONY: figures-browser
+figures-browser:
+	cd build/browser && cp playground-answer-light.png playground-compare-dark.png playground-picker-light.png \
+	  playground-answer-narrow.png ../../docs/figures
+
 # make soak         every small case of the exactness tests; four minutes
 # make statistics   a million draws from each strategy; five minutes
 # make mutants      plant bugs, one by one, and see that the tests find them; six minutes

@@ -180,5 +180,5 @@ const notInstalled = ({ name }) =>
 
 const emptyWords = (noun) =>
   noun === "strategy"
-    ? "No strategy: tokens are drawn from the model's own distribution."
+    ? "No strategy: greedy, always the most probable token. To draw, add temperature."
     : "The answer ends at the model's own end, or at the most tokens.";

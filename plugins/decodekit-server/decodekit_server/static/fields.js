@@ -81,9 +81,7 @@ function hint(schema, kind, required) {
     schema.description,
     kind === NUMBER ? domain(schema) : kind.hint,
     neutral === undefined ? null : `${shown(neutral)} changes nothing`,
-    required || kind === SWITCH || kind === CHOICE || shown(schema.default) === ""
-      ? null
-      : `empty: ${shown(schema.default)}`,
+    kind === NUMBER && !required ? `default ${shown(schema.default)}` : null,
   ]
     .filter(Boolean)
     .join(" · ");
@@ -234,9 +232,7 @@ function inDomain(value, schema) {
   return inside && (!isWhole(schema) || Number.isInteger(value));
 }
 
-function shown(value) {
-  if (value === undefined || value === null) return value === null ? "none" : "";
-  if (typeof value === "number") return Math.abs(value) >= 1e6 ? value.toExponential().replace("e+", "e") : `${value}`;
-  if (Array.isArray(value) && value.length === 0) return "none";
-  return typeof value === "string" ? value || "nothing" : JSON.stringify(value);
+function shown(number) {
+  if (number === null || number === undefined) return "none";
+  return Math.abs(number) >= 1e6 ? number.toExponential(3).replace(/\.?0*e\+/, "e") : `${number}`.replace("-", "−");
 }

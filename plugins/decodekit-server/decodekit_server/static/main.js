@@ -210,6 +210,8 @@ async function copy(text, button) {
 
 // code
 
+const LOADED = "Where the server has another name for a model than its bundle, write the bundle's folder instead.";
+const SOURCE_HINTS = { Python: LOADED, "Command line": LOADED };
 let sourceKind = "Python";
 let sourceChain = 0;
 
@@ -245,6 +247,7 @@ function showSource() {
       ? choices("Code of chain", ["Chain A", "Chain B"], sourceChain, (i) => (sourceChain = i))
       : "",
     codeView(KINDS[sourceKind](settings, chain, usesKey()), say),
+    element("p", { class: "hint" }, SOURCE_HINTS[sourceKind] ?? ""),
   );
 }
 by("source").addEventListener("toggle", () => by("source").open && showSource());

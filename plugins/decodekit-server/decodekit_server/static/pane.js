@@ -121,7 +121,7 @@ export class Pane {
     this.stream.classList.remove("tokens");
     this.stream.replaceChildren(answer);
     this.stream.scrollTop = top;
-    this.more.replaceChildren();
+    this.more.replaceChildren(...(this.run.parent ? [element("p", { class: "hint" }, FORKED)] : []));
     this.chain.replaceChildren(chainView(trace));
     this.prompt.replaceChildren(promptView(trace));
     if (name) this.prompt.firstChild.open = false; // two of them say the same
@@ -222,13 +222,14 @@ function branchWords(run) {
 }
 
 const chainView = (trace) =>
-  trace.chain.length
-    ? element(
-        "ol",
-        { class: "chain", "aria-label": "Chain of this answer" },
-        trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry))))),
-      )
-    : element("p", { class: "hint" }, "No strategy: drawn from the model's own distribution.");
+  element(
+    "ol",
+    { class: "chain", "aria-label": "Chain of this answer" },
+    trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry))))),
+  );
+
+const FORKED =
+  "Behind a fork, strategies and criteria that look at the answer so far begin anew, with what came before as prompt.";
 
 function factsView(trace) {
   const sum = totals(trace);
