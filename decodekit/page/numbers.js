@@ -1,7 +1,7 @@
 // What a trace says, as numbers and words. Pure functions of its data; they know no document.
 
 /** Probability of a candidate from its logit; null is dead. */
-export const probability = (logit, norm) => (logit === null ? 0 : Math.exp(logit - norm));
+const probability = (logit, norm) => (logit === null ? 0 : Math.exp(logit - norm));
 
 /** Surprise of an event, bits. */
 export const surprise = (p) => -Math.log2(p);

@@ -123,8 +123,7 @@ function candidatesView(trace, step, fork) {
   return hidden.length ? element("div", {}, view, moreButton(hidden)) : view;
 }
 
-const flag = (step) =>
-  element("span", { class: "flag" }, step.instead === undefined ? " drawn" : " chosen");
+const flag = (step) => element("span", { class: "flag" }, step.instead === undefined ? " drawn" : " chosen");
 
 function forkButton(trace, id, fork) {
   if (!fork) return null;

@@ -98,7 +98,12 @@ export function listView({ entries, catalogue, noun, ordered, pick, changed, say
         "div",
         { class: "card-head" },
         element("label", { class: "name" }, onOff, " ", element("code", {}, one.name)),
-        element("div", { class: "card-buttons" }, order, button("remove", "✕", "Remove", () => remove(i))),
+        element(
+          "div",
+          { class: "card-buttons" },
+          order,
+          button("remove", "✕", "Remove", () => remove(i)),
+        ),
       ),
       ...(about ? inner(one, about, id, wrong) : [notInstalled(one)]),
       element("p", { class: "problem fault", role: "alert", hidden: true }),
@@ -151,7 +156,10 @@ export function listView({ entries, catalogue, noun, ordered, pick, changed, say
     const i = entries.findIndex((one) => one.on && problems.get(one)?.size);
     if (i < 0) return null;
     const [[option, words]] = problems.get(entries[i]);
-    return { words: `${entries[i].name}: ${words}`, field: () => list.children[i].querySelector(`[id$="-${option}"]`) };
+    return {
+      words: `${entries[i].name}: ${words}`,
+      field: () => list.children[i].querySelector(`[id$="-${option}"]`),
+    };
   }
 
   /** Put the server's words to the entry they are about: number `at` of those that are switched on. */
@@ -176,7 +184,11 @@ export function listView({ entries, catalogue, noun, ordered, pick, changed, say
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 const notInstalled = ({ name }) =>
-  element("p", { class: "problem" }, `${name} is not installed on this server. Install its plugin, or remove it.`);
+  element(
+    "p",
+    { class: "problem" },
+    `${name} is not installed on this server. Install its plugin, or remove it.`,
+  );
 
 const emptyWords = (noun) =>
   noun === "strategy"

@@ -3,7 +3,7 @@
 import { element } from "../page/elements.js";
 
 /** The words for a schema's numbers: "0 to 1", "over 0", "whole number, 1 or more". */
-export function domain(schema) {
+function domain(schema) {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = schema;
   const whole = isWhole(schema) ? "whole number, " : "";
   const low = minimum ?? exclusiveMinimum;
@@ -234,5 +234,7 @@ function inDomain(value, schema) {
 
 function shown(number) {
   if (number === null || number === undefined) return "none";
-  return Math.abs(number) >= 1e6 ? number.toExponential(3).replace(/\.?0*e\+/, "e") : `${number}`.replace("-", "−");
+  return Math.abs(number) >= 1e6
+    ? number.toExponential(3).replace(/\.?0*e\+/, "e")
+    : `${number}`.replace("-", "−");
 }

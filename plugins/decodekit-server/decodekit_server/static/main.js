@@ -1,18 +1,13 @@
 // The page: settings on one side, answers on the other, and what follows from a change.
 
-import { legendView, measureView } from "../page/answer.js";
-import { codeView } from "../page/code.js";
 import { element } from "../page/elements.js";
-import { MEASURES, oneLine, plural } from "../page/numbers.js";
-import { stepView, stepWords } from "../page/step.js";
-import { request } from "./ask.js";
 import { listView } from "./chain.js";
-import { nameRegions, Pane } from "./pane.js";
 import { pickerView } from "./picker.js";
-import { fork, Run } from "./run.js";
-import { getJson, useKey, usesKey } from "./server.js";
+import { Results } from "./results.js";
+import { getJson } from "./server.js";
 import { firstSettings, fromFragment, LIMITS, toFragment } from "./settings.js";
-import { KINDS } from "./source.js";
+import { sourceBox } from "./source_box.js";
+import { hideTrouble, showTrouble, whenSolved } from "./trouble.js";
 
 const EXAMPLE = "Give me a tagline for a new coffee shop.";
 const HINTS = {
@@ -27,9 +22,9 @@ let installed = null; // {models, processors, stopping}
 let pickers = null;
 let lists = []; // of chains
 let criteria = null; // the list of stopping criteria
-let panes = [];
-let active = null; // the pane whose token was chosen last
-let measure = MEASURES[0];
+
+const results = new Results({ say, changed: showButton, failed });
+const showSource = sourceBox(by("source"), by("source-inner"), () => settings, say);
 
 // beginning
 
@@ -40,7 +35,7 @@ async function begin() {
   } catch (error) {
     return showTrouble(error);
   }
-  by("trouble").hidden = true;
+  hideTrouble();
   by("ask").hidden = by("empty").hidden = false;
   pickers ??= {
     strategy: pickerView(installed.processors, { title: "Add a strategy", id: "pick-strategy" }),
@@ -48,16 +43,6 @@ async function begin() {
   };
   document.body.append(pickers.strategy.dialog, pickers.criterion.dialog);
   restore();
-}
-
-function showTrouble(error) {
-  const needsKey = error.status === 401;
-  by("trouble").hidden = false;
-  by("trouble-title").textContent = needsKey ? "This server asks for a key" : "The page cannot begin";
-  by("trouble-words").textContent = needsKey && !usesKey() ? "" : error.message;
-  by("key-form").hidden = !needsKey;
-  by("again").hidden = needsKey;
-  if (needsKey) by("key").focus();
 }
 
 /** Settings from the link, or the first ones. */
@@ -82,7 +67,9 @@ function restore() {
 
 function showModels() {
   const names = installed.models.map(({ id }) => id);
-  const missing = names.includes(settings.model) ? [] : [[settings.model, `${settings.model} (not served here)`]];
+  const missing = names.includes(settings.model)
+    ? []
+    : [[settings.model, `${settings.model} (not served here)`]];
   by("model").replaceChildren(
     ...[...missing, ...names.map((name) => [name, name])].map(([name, words]) =>
       element("option", { value: name, selected: name === settings.model }, words),
@@ -93,7 +80,15 @@ function showModels() {
 function showLists() {
   const letters = settings.chains.length === 2 ? ["A", "B"] : [""];
   const make = (entries, catalogue, noun) =>
-    listView({ entries, catalogue, noun, ordered: noun === "strategy", pick: pickers[noun].pick, changed, say });
+    listView({
+      entries,
+      catalogue,
+      noun,
+      ordered: noun === "strategy",
+      pick: pickers[noun].pick,
+      changed,
+      say,
+    });
   lists = settings.chains.map((chain) => make(chain, installed.processors, "strategy"));
   criteria = make(settings.stopping, installed.stopping, "criterion");
   by("chains").replaceChildren(
@@ -102,7 +97,12 @@ function showLists() {
         ? element(
             "section",
             { class: "lettered", "aria-labelledby": `chain-${letters[i]}` },
-            element("h3", { id: `chain-${letters[i]}` }, element("span", { class: "letter" }, letters[i]), ` Chain ${letters[i]}`),
+            element(
+              "h3",
+              { id: `chain-${letters[i]}` },
+              element("span", { class: "letter" }, letters[i]),
+              ` Chain ${letters[i]}`,
+            ),
             view,
           )
         : view,
@@ -116,7 +116,7 @@ function showLists() {
 /** After every change: the link and the code are those of the settings. */
 function changed() {
   history.replaceState(null, "", toFragment(settings));
-  if (by("source").open) showSource();
+  showSource();
 }
 
 function readNumber(input, low, high) {
@@ -181,14 +181,7 @@ by("example").addEventListener("click", () => {
   changed();
   run();
 });
-by("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  useKey(by("key").value);
-  by("key").value = "";
-  if (settings) by("trouble").hidden = true;
-  else begin();
-});
-by("again").addEventListener("click", begin);
+whenSolved(() => !settings && begin());
 addEventListener("hashchange", () => installed && restore());
 
 function tell(words) {
@@ -208,73 +201,19 @@ async function copy(text, button) {
   }
 }
 
-// code
-
-const LOADED = "Where the server has another name for a model than its bundle, write the bundle's folder instead.";
-const SOURCE_HINTS = { Python: LOADED, "Command line": LOADED };
-let sourceKind = "Python";
-let sourceChain = 0;
-
-function showSource() {
-  const chain = settings.chains[sourceChain] ?? settings.chains[0];
-  const choices = (name, words, chosen, choose) =>
-    element(
-      "fieldset",
-      { class: "segments" },
-      element("legend", { class: "unseen" }, name),
-      words.map((word, i) =>
-        element(
-          "label",
-          {},
-          element("input", {
-            type: "radio",
-            name,
-            checked: i === chosen,
-            onchange: () => {
-              choose(i);
-              showSource();
-              by("source").querySelectorAll(`[name="${name}"]`)[i].focus();
-            },
-          }),
-          element("span", {}, word),
-        ),
-      ),
-    );
-  const kinds = Object.keys(KINDS);
-  by("source-inner").replaceChildren(
-    choices("Kind of code", kinds, kinds.indexOf(sourceKind), (i) => (sourceKind = kinds[i])),
-    settings.chains.length === 2
-      ? choices("Code of chain", ["Chain A", "Chain B"], sourceChain, (i) => (sourceChain = i))
-      : "",
-    codeView(KINDS[sourceKind](settings, chain, usesKey()), say),
-    element("p", { class: "hint" }, SOURCE_HINTS[sourceKind] ?? ""),
-  );
-}
-by("source").addEventListener("toggle", () => by("source").open && showSource());
-
 // running
 
 by("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (isRunning()) stop();
+  if (results.running.length) results.stop();
   else run();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !settings || isRunning()) return;
+  const isAsked = event.key === "Enter" && (event.ctrlKey || event.metaKey);
+  if (!isAsked || !settings || results.running.length) return;
   event.preventDefault();
   run();
 });
-
-const running = () => panes.flatMap((pane) => pane.runs).filter((one) => one.state === "running");
-const isRunning = () => running().length > 0;
-const stop = () => running().forEach((one) => one.stop());
-
-function problem() {
-  if (!settings.prompt) return { words: "Type a prompt first.", field: () => by("prompt") };
-  for (const { id, words, range } of Object.values(NUMBERS))
-    if (readNumber(by(id), ...range) === null) return { words, field: () => by(id) };
-  return [...lists, criteria].map((list) => list.problem()).find(Boolean) ?? null;
-}
 
 function run() {
   const wrong = problem();
@@ -285,167 +224,29 @@ function run() {
     if (folded) folded.open = true;
     return field.focus();
   }
-  [...lists, criteria].forEach((list) => list.clear());
-  by("empty").hidden = true;
-  by("reading").hidden = false;
-  showPanes();
-  settings.chains.forEach((chain, i) => {
-    const asked = new Run(structuredClone(request(settings, chain)));
-    asked.list = lists[i];
-    panes[i].begin(asked);
-    start(panes[i], asked);
-  });
-  const { top } = by("results").getBoundingClientRect();
-  if (top > innerHeight / 2 || top < -innerHeight / 2) by("results").scrollIntoView();
-  say("Running.");
+  for (const list of [...lists, criteria]) list.clear();
+  results.run(settings);
 }
 
-function showPanes() {
-  if (panes.length !== settings.chains.length) {
-    const letters = settings.chains.length === 2 ? ["A", "B"] : [""];
-    panes = letters.map((name) => {
-      const id = (name || "a").toLowerCase();
-      const pane = new Pane({
-        id,
-        name,
-        on: {
-          select: (i, options) => select(pane, i, options),
-          inspect: () => by(`${id}-step`)?.focus(),
-          show: () => shown(pane),
-          retrace: (stopped) => retrace(pane, stopped),
-        },
-      });
-      return pane;
-    });
-    by("panes").replaceChildren(...panes.map((pane) => pane.view));
-  }
-  active = panes[0];
-  by("panes").classList.toggle("two", panes.length === 2);
-  by("steps").classList.toggle("two", panes.length === 2);
-  by("steps").replaceChildren();
-}
-
-function start(pane, asked) {
-  showButton();
-  asked.start(() => {
-    pane.update(asked);
-    if (asked.state === "running") return;
-    showButton();
-    if (asked.state === "failed") failed(asked);
-    if (pane.run === asked) shown(pane);
-    say(finishedWords(pane, asked));
-  });
+/** What cannot be asked, in words, and the field that it is about; null where all is well. */
+function problem() {
+  if (!settings.prompt) return { words: "Type a prompt first.", field: () => by("prompt") };
+  for (const { id, words, range } of Object.values(NUMBERS))
+    if (readNumber(by(id), ...range) === null) return { words, field: () => by(id) };
+  return [...lists, criteria].map((list) => list.problem()).find(Boolean) ?? null;
 }
 
 function showButton() {
-  by("run").textContent = isRunning() ? "Stop" : "Run";
-  by("run").classList.toggle("stopping", isRunning());
+  const isRunning = results.running.length > 0;
+  by("run").textContent = isRunning ? "Stop" : "Run";
+  by("run").classList.toggle("stopping", isRunning);
 }
 
-function failed(asked) {
-  const { error } = asked;
+/** The server's words stand at the answer; where they name a strategy or a key, there too. */
+function failed({ error, at }) {
   if (error.status === 401) showTrouble(error);
-  const [, kind, at] = /^decodekit\.(processors|stopping)\.(\d+)/.exec(error.param ?? "") ?? [];
-  if (kind) (kind === "stopping" ? criteria : asked.list)?.blame(Number(at), error.message);
+  const [, kind, place] = /^decodekit\.(processors|stopping)\.(\d+)/.exec(error.param ?? "") ?? [];
+  if (kind) (kind === "stopping" ? criteria : lists[at])?.blame(Number(place), error.message);
 }
-
-function finishedWords(pane, asked) {
-  const name = pane.name ? `Answer ${pane.name}` : "Answer";
-  if (asked.state === "failed") return `${name} failed.`;
-  if (asked.state === "stopped") return `${name} stopped after ${plural(asked.pieces.length, "token")}.`;
-  return `${name}, ${plural(asked.trace?.steps.length ?? 0, "token")}: ${asked.trace?.text ?? ""}`;
-}
-
-/** The trace of what a stopped answer had: the same request, with no more tokens than came. */
-function retrace(pane, stopped) {
-  const { path, body } = stopped.asked;
-  const again = new Run({ path, body: { ...body, max_tokens: stopped.pieces.length } }, stopped);
-  again.whole = stopped.whole;
-  pane.replace(stopped, again);
-  start(pane, again);
-}
-
-// reading
-
-/** A pane shows an answer, or more of it. */
-function shown(pane) {
-  if (pane.trace) select(pane, pane.selected);
-  else by(`${pane.id}-step`)?.remove();
-  compare();
-}
-
-function select(pane, i, { focus = false } = {}) {
-  active = pane;
-  for (const one of panes) {
-    if (!one.trace || !one.select(i, { focus: focus && one === pane })) continue;
-    showStep(one, i);
-  }
-}
-
-function showStep(pane, i) {
-  const { id, trace, name } = pane;
-  let view = by(`${id}-step`);
-  if (!view) {
-    view = element("section", { class: "box step", id: `${id}-step`, tabindex: "-1", "aria-labelledby": `${id}-step-title` });
-    by("steps").append(view);
-    if (panes.length === 2 && pane === panes[0]) by("steps").prepend(view);
-  }
-  view.replaceChildren(
-    ...(name ? [element("p", { class: "of" }, element("span", { class: "letter" }, name), ` Answer ${name}`)] : []),
-    ...stepView(trace, i, (to) => goOn(pane, to), {
-      title: `${id}-step-title`,
-      fork: (token) => forkAt(pane, i, token),
-    }),
-  );
-  nameRegions(view, name);
-}
-
-/** From a button of a step: the button that replaces it has the focus, and the step is said. */
-function goOn(pane, i) {
-  const buttons = () => [...by(`${pane.id}-step`).querySelectorAll(".buttons button")];
-  const which = buttons().indexOf(document.activeElement);
-  select(pane, i);
-  buttons()[which]?.focus();
-  const step = pane.trace.steps[i];
-  say(`Token ${i + 1}: ${oneLine(pane.trace.tokens[step.id])}. ${stepWords(pane.trace, step)}`);
-}
-
-function forkAt(pane, i, id) {
-  const forked = fork(pane.run, i, id);
-  pane.add(forked);
-  if (forked.state === "running") start(pane, forked);
-  else shown(pane);
-  pane.branches.querySelector('[aria-pressed="true"]').focus();
-  pane.view.scrollIntoView({ block: "nearest" });
-  say(`Forked at token ${i + 1}: ${oneLine(pane.run.parent.trace.tokens[id])}.`);
-}
-
-/** Where two answers part. */
-function compare() {
-  const [a, b] = panes;
-  const isWhole = panes.length === 2 && a.trace && b.trace;
-  by("difference").hidden = !isWhole;
-  if (!isWhole) return;
-  const [left, right] = [a, b].map((pane) => pane.trace.steps.map((step) => step.id));
-  const at = left.findIndex((id, i) => id !== right[i]);
-  const parts = at === -1 && left.length < right.length ? left.length : at;
-  panes.forEach((pane) => pane.markDifference(parts));
-  const words = `A and B are the same for ${plural(parts, "token")}, then they part.`;
-  by("difference").textContent =
-    parts === -1
-      ? `A and B are the same, all ${plural(left.length, "token")}.`
-      : parts === 0
-        ? "A and B part at the first token."
-        : words;
-}
-
-by("measure").append(
-  ...measureView((chosen) => {
-    measure = chosen;
-    panes.forEach((pane) => pane.shadeBy(measure));
-    by("legend").replaceChildren(...legendView(measure));
-  }),
-);
-by("legend").append(...legendView(measure));
 
 begin();

@@ -96,14 +96,22 @@ export class Pane {
     stream.classList.add("tokens");
     for (const { text, probability } of run.pieces.slice(this.drawn)) {
       const shade = bin({ probability }, MEASURES[0]);
-      stream.append(element("span", { class: "token", "data-bin": shade }, seen(text.replaceAll("\n", "↵\n"))));
+      stream.append(
+        element("span", { class: "token", "data-bin": shade }, seen(text.replaceAll("\n", "↵\n"))),
+      );
     }
     this.drawn = run.pieces.length;
     if (isAtEnd) stream.scrollTop = stream.scrollHeight;
+    if (run.state === "done")
+      this.more.replaceChildren(element("p", { class: "hint" }, "No trace: it ended between two tokens."));
     if (run.state === "stopped" && run.pieces.length) {
       const words = `Trace these ${plural(run.pieces.length, "token")}`;
       this.more.replaceChildren(
-        element("p", { class: "hint" }, "You stopped before the trace arrived, which comes with an answer's end."),
+        element(
+          "p",
+          { class: "hint" },
+          "You stopped before the trace arrived, which comes with an answer's end.",
+        ),
         element("button", { type: "button", onclick: () => this.on.retrace(run) }, words),
       );
     }

@@ -22,11 +22,19 @@ export function pickerView(catalogue, { title, id }) {
       "div",
       { class: "picker-head" },
       element("h2", { id: `${id}-title` }, title),
-      element("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() }, "✕"),
+      element(
+        "button",
+        { type: "button", class: "quiet", "aria-label": "Close", onclick: () => dialog.close() },
+        "✕",
+      ),
       element("label", { for: search.id, class: "unseen" }, "Search"),
       search,
     ),
-    element("ul", {}, items.map(([, view]) => view)),
+    element(
+      "ul",
+      {},
+      items.map(([, view]) => view),
+    ),
     none,
   );
   search.addEventListener("keydown", (event) => {

@@ -6,15 +6,16 @@ import { events } from "./server.js";
 
 /**
  * asked    the request
- * budget   tokens the whole answer may have, from its first one
  * state    "running", "done", "stopped" or "failed"
  * pieces   what came so far: {text, probability}
  * trace    everything about the answer, once it is whole
  * parent   {trace, kept, id} of a fork: the answer it left, where, and with which token
+ * first    the body of the first request, whose max_tokens counts from the first token of all
+ * at       the number of the chain
  */
 export class Run {
-  constructor(asked, { name = "Answer", parent = null } = {}) {
-    Object.assign(this, { asked, name, parent, state: "running", pieces: [], trace: null, error: null });
+  constructor(asked, { parent = null, first = asked.body, at = 0 } = {}) {
+    Object.assign(this, { asked, parent, first, at, state: "running", pieces: [], trace: null, error: null });
     this.abort = new AbortController();
   }
 
@@ -58,11 +59,10 @@ function pieces({ text, delta, logprobs }) {
 
 /** A run that leaves another at step i for the token `id`. It may have ended before it began. */
 export function fork(run, i, id) {
-  const { trace, asked } = run;
+  const { trace, first, at } = run;
   const parent = { trace, kept: i, id };
-  const next = continuation(run.whole ?? asked.body, trace, i, id);
-  const forked = new Run(next, { name: `Token ${i + 1}`, parent });
-  forked.whole = run.whole ?? asked.body; // counts tokens from the first one on
+  const next = continuation(first, trace, i, id);
+  const forked = new Run(next, { parent, first, at });
   const ends = endTokens(trace).has(id) ? "stop" : next.body.max_tokens < 1 ? "length" : null;
   if (ends) {
     forked.state = "done";

@@ -6,7 +6,7 @@ export const useKey = (value) => (key = value);
 export const usesKey = () => key !== "";
 
 /** What the server, or the way to it, said instead of an answer. */
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(message, { status = 0, code = "", param = null } = {}) {
     super(message);
     Object.assign(this, { status, code, param });
