@@ -173,6 +173,79 @@ def test_a_fork_of_a_fork_keeps_what_came_before(visited, tagline):
     assert page.locator(".branches button").count() == 3
 
 
+@pytest.mark.parametrize("after", [1, 4])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mirostat", {"tau": 4}),
+        ("repetition_penalty", {"theta": 1.8}),
+        ("json_schema", {"schema": '{"type": "array", "items": {"type": "integer"}}'}),
+    ],
+)
+def test_a_fork_goes_on_as_if_its_tokens_had_been_drawn(visited, tagline, name, options, after):
+    page = visited()
+    for other in ("top_k", "top_p"):
+        page.get_by_role("button", name=f"Remove {other}").click()
+    page.get_by_label("t", exact=True).fill("1.5")
+    card = add(page, name)
+    for option, value in options.items():
+        card.get_by_label(option, exact=True).fill(f"{value}")
+    run(page)
+    chain = ["temperature=1.5", *(f"{name}.{option}={value}" for option, value in options.items())]
+    trace = tagline.trace(PROMPT, chain, seed=1, max_new_tokens=64)
+    ends = tagline.bundle.stop_ids
+    place, step, chosen = next(
+        (i, step, id)
+        for i, step in enumerate(trace.steps)
+        for id, logit in zip(step.ids, step.stages[-1].logits)
+        if i >= after and logit is not None and id != step.id and id not in ends
+    )
+    tokens(page).nth(place).click()
+    at = [id for id in step.ids if id != step.id].index(chosen)
+    page.locator("#a-step .fork").nth(at).evaluate("e => e.click()")  # it may stand among those folded away
+    whole(page)
+
+    session = tagline.session(PROMPT, chain, seed=1, max_new_tokens=64)
+    session.append([*trace.ids[:place], chosen])
+    token = session.sample()
+    while token.stop is None:
+        token = session.sample()
+    assert tokens(page).count() == len(session.generated)
+    assert text(page) == session.text
+    assert page.locator("#a-step .stages > li").count() == 2, "how it was asked is not shown"
+    assert "begins anew" not in page.locator("#a-title").evaluate("e => e.closest('section').textContent")
+
+
+def test_a_fork_that_forgets_says_so(visited):
+    def without_bias(route):
+        if not route.request.url.endswith("/v1/strategies"):
+            return route.continue_()
+        answer = route.fetch()
+        found = answer.json()
+        found["processors"] = [one for one in found["processors"] if one["name"] != "forced_prefix"]
+        return route.fulfill(response=answer, json=found)
+
+    page = visited(routed=without_bias)
+    add(page, "repetition_penalty").get_by_label("theta", exact=True).fill("1.3")
+    run(page)
+    page.locator("#a-step .fork").first.click()
+    whole(page)
+    assert page.get_by_text("begins anew behind this fork").is_visible()
+
+
+def test_a_fork_to_a_token_that_the_chain_removed(visited, tagline):
+    page = visited()
+    add(page, "repetition_penalty").get_by_label("theta", exact=True).fill("1.3")
+    page.get_by_label("k", exact=True).fill("1")
+    run(page)
+    page.locator("#a-step .fork").first.click()
+    whole(page)
+    trace = tagline.trace(PROMPT, "temperature=0.9, top_k=1", seed=1)
+    chosen = next(id for id in trace.steps[0].ids if id != trace.steps[0].id)
+    assert tokens(page).first.text_content() == trace.tokens[chosen]
+    assert tokens(page).count() > 2 and "You chose it" in page.locator("#a-step .lead").inner_text()
+
+
 def test_a_fork_to_an_end_token_ends_there(visited, tagline):
     end = min(tagline.bundle.stop_ids)
     traces = (tagline.trace(PROMPT, CHAIN, seed=seed, max_new_tokens=64) for seed in range(100))

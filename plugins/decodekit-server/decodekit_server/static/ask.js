@@ -1,6 +1,6 @@
 // What is asked: requests of the server's own API, as any client could send them.
 
-import { LIMITS, live } from "./settings.js";
+import { live } from "./settings.js";
 
 const TOP = 20; // candidates listed at each place of a trace
 
@@ -21,12 +21,4 @@ export function watched({ path, body }) {
   const logprobs = path.includes("chat") ? { logprobs: true } : { logprobs: 0 };
   const decodekit = { ...body.decodekit, trace: true, trace_top: TOP };
   return { path, body: { ...body, ...logprobs, stream: true, decodekit } };
-}
-
-/** The request that goes on behind the first `kept` tokens of an answer and one chosen token. */
-export function continuation(body, trace, kept, id) {
-  const { model, seed, decodekit } = body;
-  const prompt = [...trace.prompt, ...trace.steps.slice(0, kept).map((step) => step.id), id];
-  const max_tokens = Math.min(LIMITS.tokens, trace.prompt.length + body.max_tokens - prompt.length);
-  return { path: "v1/completions", body: { model, prompt, max_tokens, seed, decodekit } };
 }

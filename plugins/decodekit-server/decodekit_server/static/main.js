@@ -23,7 +23,7 @@ let pickers = null;
 let lists = []; // of chains
 let criteria = null; // the list of stopping criteria
 
-const results = new Results({ say, changed: showButton, failed });
+const results = new Results({ say, changed: showButton, failed, installed: () => installed });
 const showSource = sourceBox(by("source"), by("source-inner"), () => settings, say);
 
 // beginning

@@ -129,7 +129,9 @@ export class Pane {
     this.stream.classList.remove("tokens");
     this.stream.replaceChildren(answer);
     this.stream.scrollTop = top;
-    this.more.replaceChildren(...(this.run.parent ? [element("p", { class: "hint" }, FORKED)] : []));
+    this.more.replaceChildren(
+      ...(this.run.parent?.beginsAnew ? [element("p", { class: "hint" }, FORKED)] : []),
+    );
     this.chain.replaceChildren(chainView(trace));
     this.prompt.replaceChildren(promptView(trace));
     if (name) this.prompt.firstChild.open = false; // two of them say the same
@@ -237,7 +239,7 @@ const chainView = (trace) =>
   );
 
 const FORKED =
-  "Behind a fork, strategies and criteria that look at the answer so far begin anew, with what came before as prompt.";
+  "What looks at the answer so far begins anew behind this fork. With the plugin decodekit-bias it would not.";
 
 function factsView(trace) {
   const sum = totals(trace);

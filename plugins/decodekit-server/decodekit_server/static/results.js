@@ -5,19 +5,21 @@ import { element } from "../page/elements.js";
 import { MEASURES, oneLine, plural } from "../page/numbers.js";
 import { stepView, stepWords } from "../page/step.js";
 import { request } from "./ask.js";
+import { fork } from "./fork.js";
 import { nameRegions, Pane } from "./pane.js";
-import { fork, Run } from "./run.js";
+import { Run } from "./run.js";
 
 const by = (id) => document.getElementById(id);
 
 /**
  * say(words)     for those that a screen does not read by itself
  * changed()      something began or ended to run
+ * installed()    the strategies and criteria of the server
  * failed(run)    the server refused it; `run.at` is the number of its chain
  */
 export class Results {
-  constructor({ say, changed, failed }) {
-    Object.assign(this, { say, changed, failed, panes: [], measure: MEASURES[0] });
+  constructor({ say, changed, failed, installed }) {
+    Object.assign(this, { say, changed, failed, installed, panes: [], measure: MEASURES[0] });
     by("measure").append(...measureView((measure) => this.shadeBy(measure)));
     by("legend").append(...legendView(this.measure));
   }
@@ -84,13 +86,16 @@ export class Results {
   /** The trace of what a stopped answer had: the same request, with no more tokens than came. */
   retrace(pane, stopped) {
     const { path, body } = stopped.asked;
-    const run = new Run({ path, body: { ...body, max_tokens: stopped.pieces.length } }, stopped);
+    const run = new Run(
+      { path, body: { ...body, max_tokens: stopped.given + stopped.pieces.length } },
+      stopped,
+    );
     pane.replace(stopped, run);
     this.start(pane, run);
   }
 
   forkAt(pane, i, id) {
-    const run = fork(pane.run, i, id);
+    const run = fork(pane.run, i, id, this.installed());
     pane.add(run);
     if (run.state === "running") this.start(pane, run);
     pane.branches.querySelector('[aria-pressed="true"]').focus();

@@ -1,7 +1,6 @@
 // A run: one answer while it comes, and after. It knows no document.
 
-import { candidates } from "../page/numbers.js";
-import { continuation, watched } from "./ask.js";
+import { watched } from "./ask.js";
 import { events } from "./server.js";
 
 /**
@@ -9,13 +8,16 @@ import { events } from "./server.js";
  * state    "running", "done", "stopped" or "failed"
  * pieces   what came so far: {text, probability}
  * trace    everything about the answer, once it is whole
- * parent   {trace, kept, id} of a fork: the answer it left, where, and with which token
- * first    the body of the first request, whose max_tokens counts from the first token of all
  * at       the number of the chain
+ * first    the first request, of which a fork is a variant
+ * parent   of a fork: {trace, kept, id}, the answer it left, where, and with which token
+ * given    tokens at the begin of what comes that the parent had
+ * graft    makes the whole trace from the parent and the trace that comes
  */
 export class Run {
-  constructor(asked, { parent = null, first = asked.body, at = 0 } = {}) {
-    Object.assign(this, { asked, parent, first, at, state: "running", pieces: [], trace: null, error: null });
+  constructor(asked, { at = 0, first = asked, parent = null, given = 0, graft = null } = {}) {
+    Object.assign(this, { asked, at, first, parent, given, graft });
+    Object.assign(this, { state: "running", pieces: [], trace: null, error: null, skip: given });
     this.abort = new AbortController();
   }
 
@@ -40,66 +42,26 @@ export class Run {
   }
 
   take({ choices: [choice], decodekit }) {
-    if (choice) this.pieces.push(...pieces(choice));
-    if (decodekit?.trace) this.trace = this.parent ? grafted(this.parent, decodekit.trace) : decodekit.trace;
+    if (choice) this.add(choice);
+    if (decodekit?.trace)
+      this.trace = this.parent ? this.graft(this.parent, decodekit.trace) : decodekit.trace;
+  }
+
+  add(choice) {
+    const { tokens, text } = tokensOf(choice);
+    const skipped = Math.min(this.skip, tokens.length);
+    this.skip -= skipped;
+    const own = tokens.slice(skipped);
+    if (tokens.map((one) => one.text).join("") === text) this.pieces.push(...own);
+    else if (own.length && text)
+      this.pieces.push({ text, probability: Math.min(...own.map((one) => one.probability)) });
   }
 }
 
-/** The tokens of one event; one piece for all of them where they are no text each. */
-function pieces({ text, delta, logprobs }) {
-  const added = text ?? delta?.content ?? "";
+/** What one event adds: its text, and tokens that may be no text each. */
+function tokensOf({ text, delta, logprobs }) {
   const tokens =
     logprobs?.content?.map((one) => ({ text: one.token, probability: Math.exp(one.logprob) })) ??
-    logprobs?.tokens?.map((one, i) => ({ text: one, probability: Math.exp(logprobs.token_logprobs[i]) })) ??
-    [];
-  if (tokens.map((one) => one.text).join("") === added) return tokens;
-  if (!added) return [];
-  return [{ text: added, probability: Math.min(1, ...tokens.map((one) => one.probability)) }];
-}
-
-/** A run that leaves another at step i for the token `id`. It may have ended before it began. */
-export function fork(run, i, id) {
-  const { trace, first, at } = run;
-  const parent = { trace, kept: i, id };
-  const next = continuation(first, trace, i, id);
-  const forked = new Run(next, { parent, first, at });
-  const ends = endTokens(trace).has(id) ? "stop" : next.body.max_tokens < 1 ? "length" : null;
-  if (ends) {
-    forked.state = "done";
-    forked.trace = grafted(parent, { ...trace, steps: [], text: "", finish_reason: ends, stopped_by: "you" });
-  }
-  return forked;
-}
-
-/** The ids that end an answer of this model. */
-const endTokens = (trace) =>
-  new Set(trace.criteria.filter(({ name }) => name === "end_tokens").flatMap(({ options }) => options.ids));
-
-/** The trace of a fork: the steps that it kept, the chosen token, and its own steps. */
-function grafted({ trace, kept, id }, grown) {
-  const steps = [...trace.steps.slice(0, kept), chosen(trace, trace.steps[kept], id), ...grown.steps];
-  const before = steps.slice(0, kept + 1).map((step) => step.text);
-  return {
-    ...grown,
-    prompt: trace.prompt,
-    tokens: { ...trace.tokens, ...grown.tokens },
-    steps,
-    text: before.join("") + grown.text,
-  };
-}
-
-/** A step at which a person chose. */
-function chosen(trace, step, id) {
-  const all = candidates(step);
-  const { model, after } = all.find((one) => one.id === id);
-  return {
-    ...step,
-    id,
-    text: endTokens(trace).has(id) ? "" : trace.tokens[id],
-    probability: model,
-    final_probability: after.at(-1) ?? model,
-    rank: 1 + all.filter((one) => one.model > model).length,
-    instead: step.instead ?? step.id,
-    stop: null,
-  };
+    logprobs?.tokens?.map((one, i) => ({ text: one, probability: Math.exp(logprobs.token_logprobs[i]) }));
+  return { tokens: tokens ?? [], text: text ?? delta?.content ?? "" };
 }
