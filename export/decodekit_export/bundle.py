@@ -7,6 +7,7 @@ place holds a complete and checked bundle or nothing.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -120,7 +121,8 @@ def export_bundle(
         products = open_products(graph.graph, model, loras)
         write(graph, folder)
         if not quantization:
-            del graph  # it holds weights once more
+            del graph  # it holds weights once more, and what traced it refers to itself
+            gc.collect()
 
         progress("check")
         prompt_ids = [source.tokenizer.encode(text) for text in texts]
