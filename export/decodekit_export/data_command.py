@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -31,16 +30,16 @@ class Data(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         settings = Settings(**{name: getattr(args, name) for name in (*NAMES, "seed")})
-        os.environ["HF_HUB_OFFLINE"] = "1"
-
         from decodekit_export.data_check import check
         from decodekit_export.data_screen import DataScreen
         from decodekit_export.faults import DataError
+        from decodekit_export.offline import offline
         from decodekit_export.pretrained import open_pretrained
 
-        start = open_pretrained(args.model)
         try:
-            found, row = check(args.data, start, settings, args.line)
+            with offline():
+                start = open_pretrained(args.model)
+                found, row = check(args.data, start, settings, args.line)
         except DataError as error:
             if args.json:
                 print(json.dumps({"problems": error.problems}, ensure_ascii=False))
