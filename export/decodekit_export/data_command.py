@@ -30,6 +30,7 @@ class Data(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         settings = Settings(**{name: getattr(args, name) for name in (*NAMES, "seed")})
+
         from decodekit_export.data_check import check
         from decodekit_export.data_screen import DataScreen
         from decodekit_export.faults import DataError
