@@ -3,8 +3,8 @@ Fewer operators for the same numbers.
 
 A traced model moves its queries, keys and values to the axes that PyTorch wants and back again,
 and asks three products of one input. com.microsoft::GroupQueryAttention takes them side by side,
-as one product gives them. Weights are put side by side, nothing is computed in another way, but
-for norms, whose operator may sum in another order; see `norms`.
+as one product gives them. Every rewrite is exact: weights are put side by side, nothing is
+computed in another way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir
 from onnx_ir.passes import common
 
-from decodekit_export.norms import norm_sums
 from decodekit_export.rewriting import MICROSOFT, constant, replace
 
 
@@ -31,7 +30,6 @@ def fuse(model: onnx_ir.Model) -> None:
             _project_together(graph, node)
         elif node.op_type == "MatMul":
             _transpose_in_passing(graph, node)
-    norm_sums(graph)
     model.opset_imports[MICROSOFT] = 1
     common.RemoveUnusedNodesPass()(model)
 
