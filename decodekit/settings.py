@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from decodekit.errors import ParameterError
+from decodekit.hint import hint
 from decodekit.logprobs import MAX_TOP
 from decodekit.parameters import real, whole
 
@@ -90,7 +90,6 @@ class Settings:
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"options: {', '.join(known)}"
-                raise ParameterError(f"no option named {name!r}; {hint}")
+                way_out = hint(name, known, f"options: {', '.join(known)}")
+                raise ParameterError(f"no option named {name!r}; {way_out}")
         return cls(**options)

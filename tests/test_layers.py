@@ -11,6 +11,7 @@ LAYERS = [
         "errors",
         "ops",
         "hookspecs",
+        "hint",
         "plain_options",
         "meter",
         "memory",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from decodekit.errors import InputError, UnknownNameError
+from decodekit.hint import hint
 from decodekit.hookspecs import Command
 from decodekit.plugin_choice import ALLOWED, choose
 from decodekit.plugins import Plugins, Registry, summary
@@ -177,6 +177,5 @@ class PluginsCommand(Command):
         for plugin in self.plugins.installed:
             if name in (plugin.name, plugin.distribution.partition(" ")[0]) and plugin.state != "ok":
                 raise InputError(f"{plugin.distribution} is {plugin.state}")
-        near = difflib.get_close_matches(name, {*origin, *origin.values()}, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`decodekit plugins list` shows all"
-        raise UnknownNameError(f"no strategy or distribution is called {name!r}; {hint}")
+        way_out = hint(name, {*origin, *origin.values()}, "`decodekit plugins list` shows all")
+        raise UnknownNameError(f"no strategy or distribution is called {name!r}; {way_out}")

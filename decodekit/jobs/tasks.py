@@ -7,7 +7,6 @@ options. A field that is not known, or not honoured, is an error of that row.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any
 
 from decodekit.chain import parse
 from decodekit.errors import ParameterError, PromptError
+from decodekit.hint import hint
 from decodekit.plugins import Plugins, Registry
 from decodekit.processors import LogitsProcessor
 from decodekit.settings import Settings
@@ -149,9 +149,8 @@ def check_names(row: Mapping[str, Any], known: Any, where: str = "") -> None:
     """ParameterError for a field that no row has."""
     for name in row:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"fields: {', '.join(sorted(known))}"
-            raise ParameterError(f"no field named {where}{name}; {hint}")
+            way_out = hint(name, known, f"fields: {', '.join(sorted(known))}")
+            raise ParameterError(f"no field named {where}{name}; {way_out}")
 
 
 def checked_prompt(prompt: Any) -> Any:

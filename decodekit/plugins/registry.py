@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 from decodekit.errors import ParameterError, PluginError, UnknownNameError
+from decodekit.hint import hint
 from decodekit.plugins.options import check_options
 
 
@@ -80,19 +80,18 @@ class Registry:
     def _find(self, name: str) -> tuple[Callable[..., Any], Plugin]:
         if name in self.entries:
             return self.entries[name]
-        near = difflib.get_close_matches(name, self.entries, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(self.entries))}"
+        way_out = hint(name, self.entries, f"installed: {', '.join(sorted(self.entries))}")
         broken = [f"{p.distribution} is {p.state}" for p in self.absent if p.state.startswith("broken")]
         others = ", ".join(f"{p.name} ({p.state})" for p in self.absent if not p.state.startswith("broken"))
         unloaded = [f"not loaded: {others}"] if others else []
-        raise UnknownNameError("; ".join([f"no {self.kind} named {name!r}", hint, *broken, *unloaded]))
+        raise UnknownNameError("; ".join([f"no {self.kind} named {name!r}", way_out, *broken, *unloaded]))
 
     def _near_options(self, name: str, options: Mapping[str, Any]) -> str:
         """What an option that is not there may have meant."""
         there = signature(self._find(name)[0]).parameters
-        unknown = [option for option in options if option not in there]
-        near = [found for option in unknown for found in difflib.get_close_matches(option, there, n=1)]
-        return f"did you mean {near[0]!r}? " if near else ""
+        hints = (hint(option, there, "") for option in options if option not in there)
+        near = next(filter(None, hints), "")
+        return f"{near} " if near else ""
 
 
 def signature(factory: Callable[..., Any]) -> inspect.Signature:

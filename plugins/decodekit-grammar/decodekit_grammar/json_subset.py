@@ -8,12 +8,12 @@ constrains nothing.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decodekit.errors import ParameterError
+from decodekit.hint import hint
 
 ENFORCED = {
     *("type", "const", "enum", "anyOf", "oneOf", "allOf", "$ref"),
@@ -92,9 +92,8 @@ def _check_keyword(place: str, keyword: Any, value: Any) -> None:
     if keyword in REFUSED and (keyword, value) != ("uniqueItems", False):
         raise ParameterError(f"{place}: {keyword} cannot be enforced; remove it, and check the answer for it")
     if keyword not in ENFORCED | SAYS_NOTHING | REFUSED:
-        near = difflib.get_close_matches(str(keyword), ENFORCED, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "remove it"
-        raise ParameterError(f"{place}: there is no keyword {keyword!r} in JSON Schema; {hint}")
+        way_out = hint(str(keyword), ENFORCED, "remove it")
+        raise ParameterError(f"{place}: there is no keyword {keyword!r} in JSON Schema; {way_out}")
     if keyword in LITERAL | BOUNDS and any(abs(number) > EXACT for number in _numbers(value)):
         raise ParameterError(
             f"{place}: {keyword} beyond 2^53 cannot be enforced exactly; take a text instead"

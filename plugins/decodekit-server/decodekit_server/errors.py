@@ -7,7 +7,6 @@ Two shapes leave the server: that of OpenAI, {"error": {message, type, param, co
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import traceback
@@ -28,6 +27,7 @@ from decodekit.errors import (
     TokenizerError,
     UnknownNameError,
 )
+from decodekit.hint import hint
 
 log = logging.getLogger("decodekit_server")
 
@@ -116,8 +116,8 @@ def invalid(error: ValidationError) -> ApiError:
 
 def not_one_of(name: str, known: Iterable[str]) -> str:
     """A way out for a name that is not there."""
-    near = difflib.get_close_matches(name, known := list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
+    known = list(known)
+    return hint(name, known, f"there are {', '.join(sorted(known)) or 'none'}")
 
 
 def _telling(error: Mapping[str, Any]) -> tuple[bool, bool, int]:
@@ -142,5 +142,5 @@ def _near(error: ValidationError, first: Mapping[str, Any]) -> str:
     model = PARAMS.get(error.title)
     if model is None or len(first["loc"]) != 1:
         return ""
-    near = difflib.get_close_matches(str(first["loc"][0]), model.model_fields, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = hint(str(first["loc"][0]), model.model_fields, "")
+    return f"; {near}" if near else ""
