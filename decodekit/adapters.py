@@ -67,7 +67,7 @@ class Adapters:
         """Feeds with the matrices of these adapters side by side; of none, with no columns."""
         feeds: dict[str, Array] = {}
         for name, (place, side) in self._inputs.items():
-            parts = [self._matrix(adapter, name) for adapter in active]
+            parts = [self._matrices[adapter][name] for adapter in active]
             if len(parts) > 1:
                 feeds[name] = np.concatenate(parts, axis=COLUMNS[side])
             else:
@@ -83,25 +83,23 @@ class Adapters:
         ranks = np.asarray([self._ranks[adapter] for adapter in active], np.int64)
         return {f"{ROWS}{parts}": np.repeat(own, parts * ranks, axis=1)[:, None] for parts in self._widths}
 
-    def _matrix(self, adapter: str, name: str) -> Array:
-        """Zeros where an adapter leaves a product as it is."""
-        place, side = self._inputs[name]
-        matrix = self._matrices[adapter].get(name)
-        return np.zeros(place.shape(side, self._ranks[adapter]), np.float32) if matrix is None else matrix
-
     def _read(self, bundle: Bundle, adapter: str) -> dict[str, Array]:
-        path = bundle.adapters[adapter].path
-        matrices = read_adapter(path)
-        for name, matrix in matrices.items():
-            if name not in self._inputs:
+        """A matrix for every input: zeros where the adapter leaves a product as it is."""
+        path, rank = bundle.adapters[adapter].path, self._ranks[adapter]
+        matrices = {
+            name: np.zeros(place.shape(side, rank), np.float32)
+            for name, (place, side) in self._inputs.items()
+        }
+        for name, matrix in read_adapter(path).items():
+            if name not in matrices:
                 raise BundleError(f"{path}: {name!r} is no input of the graph; export the bundle again")
-            place, side = self._inputs[name]
-            shape = place.shape(side, self._ranks[adapter])
+            shape = matrices[name].shape
             if (matrix.shape, matrix.dtype) != (shape, np.float32):
                 raise BundleError(
                     f"{path}: {name} must be float32 {shape}, got {matrix.dtype} {matrix.shape}; "
                     "export the bundle again"
                 )
+            matrices[name] = matrix
         return matrices
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from decodekit.bundle import Bundle, check_files, check_graph, read_bundle
 from decodekit.canary import canary_of
 from decodekit.errors import BundleError, DecodekitError
-from decodekit.first_run import changes, sentence, surroundings
+from decodekit.first_run import OnnxModel, changes, sentence, surroundings
 from decodekit.onnx_model import load_model
 from decodekit.tokenizer import Tokenizer
 
@@ -68,6 +68,7 @@ def check_bundle(
         return True
 
     read: list[Bundle] = []
+    loaded: list[OnnxModel] = []
     if not found("manifest", lambda: _manifest(path_or_name, read)):
         return BundleCheck(os.fspath(path_or_name), tuple(findings))
     (bundle,) = read
@@ -75,9 +76,9 @@ def check_bundle(
     graph = found("graph", lambda: _graph(bundle))
     found("tokenizer", lambda: _tokenizer(bundle))
     if files and graph:
-        found("session", lambda: _session(bundle, device, threads))
+        found("session", lambda: _session(bundle, device, threads, loaded))
     if all(finding.state != FAILED for finding in findings):
-        found("canary", lambda: _canary(bundle, device, threads))
+        found("canary", lambda: _canary(bundle, *loaded))
     return BundleCheck(str(bundle.path), tuple(findings))
 
 
@@ -115,17 +116,18 @@ def _tokenizer(bundle: Bundle) -> str:
     return f"{size:,} tokens for a vocabulary of {bundle.vocabulary:,}"
 
 
-def _session(bundle: Bundle, device: str, threads: int | None) -> str:
+def _session(bundle: Bundle, device: str, threads: int | None, loaded: list[OnnxModel]) -> str:
     model = load_model(bundle, device=device, threads=threads)
+    loaded.append(model)
     changed = changes(bundle, surroundings(model))
     return f"{model.provider}, onnxruntime {model.session.version}" + (f"; {changed}" if changed else "")
 
 
-def _canary(bundle: Bundle, device: str, threads: int | None) -> str | None:
+def _canary(bundle: Bundle, model: OnnxModel) -> str | None:
     canary = canary_of(bundle)
     if canary is None:
         return None
-    difference = canary.difference(load_model(bundle, device=device, threads=threads))
+    difference = canary.difference(model)
     if not difference <= canary.bar:
         raise BundleError(f"{bundle.path}: {sentence(difference, canary)}; export the bundle again")
     return (

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -120,28 +120,35 @@ def show_score(file: str, total: Sum, windows: int, rows: int | None) -> None:
     show_facts(file, facts)
 
 
-class ScoreBar:
-    """A bar on a terminal while tokens are scored: how many, how fast, how long still, perplexity so far."""
+class Bar:
+    """A bar on a terminal, of things named `unit`; what is told of them stands behind it."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, unit: str) -> None:
         self._progress = Progress(
             BarColumn(bar_width=20),
-            TextColumn("{task.completed:,} of {task.total:,} tokens"),
+            TextColumn(f"{{task.completed:,}} of {{task.total:,}} {unit}"),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
             console=_err,
             disable=not _err.is_terminal,
             transient=True,
         )
-        self._task = self._progress.add_task("", total=tokens)
-        self._sum, self._began = Sum(), time.monotonic()
 
-    def __enter__(self) -> ScoreBar:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+class ScoreBar(Bar):
+    """While tokens are scored: how many, how fast, how long still, perplexity so far."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__("tokens")
+        self._task = self._progress.add_task("", total=tokens)
+        self._sum, self._began = Sum(), time.monotonic()
 
     def advance(self, added: Sum) -> None:
         """Tokens that were scored just now."""
@@ -151,26 +158,11 @@ class ScoreBar:
         self._progress.update(self._task, advance=added.count, description=text)
 
 
-class JobBar:
+class JobBar(Bar):
     """How a job goes on: rows, tokens a second, what a row costs, how long still."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:,} of {task.total:,} rows"),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=_err,
-            disable=not _err.is_terminal,
-            transient=True,
-        )
-
-    def __enter__(self) -> JobBar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        super().__init__("rows")
 
     def begin(self, rows: int, done: int) -> JobBar:
         """A job of so many rows, of which some are done."""
