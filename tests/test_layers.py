@@ -44,7 +44,7 @@ LAYERS = [
     {"generate", "schema", "graph_check", "positions", "score"},
     {"speculate", "settings", "chain", "decoder_graph", "testing", "new_plugin"},
     {"record", "presets"},
-    {"request", "completion", "foreign", "judge"},
+    {"request", "completion", "openai_logprobs", "foreign", "judge"},
     {"places", "text_stream", "bundle"},
     {"batch"},
     {"engine", "preparation", "kv_cache", "device_memory", "adapters", "canary", "footprint"},

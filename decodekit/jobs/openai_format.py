@@ -14,6 +14,7 @@ from decodekit.completion import Completion
 from decodekit.errors import ParameterError
 from decodekit.jobs.identities import OPENAI
 from decodekit.jobs.tasks import OPTIONS, STAGES, Task, Tasks, check_names, checked_prompt, messages
+from decodekit.openai_logprobs import of_chat, of_text
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 IGNORED = ("user", "metadata", "store", "service_tier")  # no part of decoding
@@ -103,38 +104,17 @@ def _logprobs(url: str, body: Mapping[str, Any]) -> int | None:
 
 
 def _choice(index: int, completion: Completion, chat: bool, spell: Spell) -> dict[str, Any]:
+    def spelled(id: int) -> tuple[str, list[int]]:
+        text = spell(id)
+        return text, list(text.encode())
+
     said: dict[str, Any] = {"index": index}
     if chat:
         said["message"] = {"role": "assistant", "content": completion.text, "refusal": None}
     else:
         said["text"] = completion.text
-    logprobs = None
+    logprobs: dict[str, Any] | None = None
     if completion.logprobs_at:
-        logprobs = _chat_logprobs(completion, spell) if chat else _text_logprobs(completion, spell)
+        tokens = completion.tokens
+        logprobs = {"content": of_chat(tokens, spelled)} if chat else of_text(tokens, spelled)
     return said | {"logprobs": logprobs, "finish_reason": completion.finish_reason}
-
-
-def _chat_logprobs(completion: Completion, spell: Spell) -> dict[str, Any]:
-    def entry(id: int, logprob: float | None) -> dict[str, Any]:
-        text = spell(id)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
-
-    return {
-        "content": [
-            entry(t.id, t.logprob) | {"top_logprobs": [entry(*pair) for pair in t.top]}
-            for t in completion.tokens
-        ]
-    }
-
-
-def _text_logprobs(completion: Completion, spell: Spell) -> dict[str, Any]:
-    offsets, at = [], 0
-    for token in completion.tokens:
-        offsets.append(at)
-        at += len(token.text)
-    return {
-        "tokens": [spell(t.id) for t in completion.tokens],
-        "token_logprobs": [t.logprob for t in completion.tokens],
-        "top_logprobs": [{spell(id): value for id, value in t.top} for t in completion.tokens],
-        "text_offset": offsets,
-    }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from decodekit.answer import Token
+from decodekit.openai_logprobs import of_text
 from decodekit_server.answers import Choice, Update
 from decodekit_server.api.writing import Event, finish_reason, token_text, usage
 from decodekit_server.ask import Ask, Prompt, Raw, Sampling
@@ -121,19 +123,8 @@ class CompletionWriter:
             return None
         tokenizer = self._job.served.decoder.tokenizer
         offset = self._offsets.get(index, 0)
-        offsets = []
-        for token in tokens:
-            offsets.append(offset)
-            offset += len(token.text)
-        self._offsets[index] = offset
-        return {
-            "tokens": [token_text(tokenizer, token.id)[0] for token in tokens],
-            "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [
-                {token_text(tokenizer, id)[0]: logprob for id, logprob in token.top} for token in tokens
-            ],
-            "text_offset": offsets,
-        }
+        self._offsets[index] = offset + sum(len(token.text) for token in tokens)
+        return of_text(tokens, partial(token_text, tokenizer), offset)
 
 
 writer = CompletionWriter

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from decodekit.answer import Token
 from decodekit.completion import Completion
+from decodekit.openai_logprobs import of_chat
 from decodekit.tokenizer import Tokenizer
 from decodekit_server import chains
 from decodekit_server.answers import Choice, Update
@@ -105,16 +107,8 @@ def token_text(tokenizer: Tokenizer, id: int) -> tuple[str, list[int] | None]:
 
 def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[Token]) -> list[dict[str, Any]]:
     """Log-probabilities in the shape of the chat API."""
-
-    def one(id: int, logprob: float) -> dict[str, Any]:
-        text, spelled = token_text(tokenizer, id)
-        return {"token": text, "logprob": logprob, "bytes": spelled}
-
-    return [
-        one(t.id, t.logprob) | {"top_logprobs": [one(id, logprob) for id, logprob in t.top]}
-        for t in tokens
-        if t.logprob is not None
-    ]
+    scored = [token for token in tokens if token.logprob is not None]
+    return of_chat(scored, partial(token_text, tokenizer))
 
 
 def compact(data: Any) -> str:
