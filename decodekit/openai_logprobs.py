@@ -7,9 +7,7 @@ from typing import Any
 
 from decodekit.answer import Token
 
-Spell = Callable[
-    [int], tuple[str, list[int] | None]
-]  # text and bytes of a token
+Spell = Callable[[int], tuple[str, list[int] | None]]  # text and bytes of a token
 
 
 def of_chat(tokens: Sequence[Token], spell: Spell) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+import decodekit
 from decodekit import cli
 from decodekit.bundle import Bundle
 from decodekit.decoder import Decoder
@@ -94,6 +95,13 @@ def script(tokenizer):
         return table
 
     return make
+
+
+@pytest.fixture(scope="module")
+def tagline():
+    """The embedded model, with the built-ins alone."""
+    with decodekit.load("tagline", plugins=decodekit.load_plugins(only=())) as decoder:
+        yield decoder
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import decodekit
 from decodekit.errors import ParameterError
 from decodekit.evaluation.intervals import Bootstrap, wilson
 from decodekit.evaluation.metrics import metrics
@@ -23,13 +22,6 @@ from decodekit.jobs.answering import row_seed
 
 ANSWER = r"#### (-?[\d,]+)"
 PROMPTS = [f"Give me a tagline for {what}." for what in ("a bakery", "a bike shop", "a zoo", "my new band")]
-
-
-@pytest.fixture(scope="module")
-def tagline():
-    decoder = decodekit.load("tagline", plugins=decodekit.load_plugins(only=()))
-    yield decoder
-    decoder.close()
 
 
 @pytest.fixture

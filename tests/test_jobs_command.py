@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-import decodekit
 from decodekit import console
 from decodekit.jobs.answering import row_seed
 from decodekit.jobs.openai_format import CHAT, TEXT
@@ -19,13 +18,6 @@ from decodekit.schema import schema
 
 CHAIN = ["-p", "temperature=0.9", "-p", "top_p=0.9"]
 PROMPTS = [f"Give me a tagline for {what}." for what in ("a bakery", "a bike shop", "a zoo", "my new band")]
-
-
-@pytest.fixture(scope="module")
-def tagline():
-    decoder = decodekit.load("tagline", plugins=decodekit.load_plugins(only=()))
-    yield decoder
-    decoder.close()
 
 
 @pytest.fixture

@@ -11,19 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx_ir
 import onnxruntime
-from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from decodekit.adapters import PREFIX, ROWS
 from decodekit.onnx_session import read_adapter
 from decodekit_export.errors import ExportError
-from decodekit_export.lora import Lora
+from decodekit_export.lora import Lora, sizes
 from decodekit_export.rows import Array, Feeds
 
 PRODUCTS = ("MatMul", "FusedMatMul", "MatMulNBits")
@@ -128,12 +125,8 @@ def _modules(node: onnx_ir.Node) -> tuple[str, ...]:
 
 
 def _product(modules: tuple[str, ...], model: PreTrainedModel) -> Product:
-    shapes = []
-    for name in modules:
-        module = model.get_submodule(name)
-        shape = tuple(cast(Tensor, module.weight).shape)
-        shapes.append(shape if isinstance(module, Conv1D) else shape[::-1])
-    return Product(modules, tuple(shape[1] for shape in shapes), shapes[0][0])
+    each = [sizes(model.get_submodule(name)) for name in modules]
+    return Product(modules, tuple(outputs for _, outputs in each), each[0][0])
 
 
 def _add(graph: onnx_ir.Graph, node: onnx_ir.Node, product: Product, rows: onnx_ir.Value) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from decodekit.files import read_json
 from decodekit.manifest import MAX_RANK
 from decodekit_export.errors import CheckpointError
+from decodekit_export.plain_files import plain_file, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _OF_TRAINING = {  # say how it was made, or where, and not what it computes
@@ -82,12 +82,12 @@ class Lora:
 def read_lora(folder: Path, model: PreTrainedModel) -> Lora:
     """The LoRA in a folder that peft saved, checked against the model it is to change."""
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise CheckpointError(f"{folder}: no {name}, so no adapter; save one with peft's save_pretrained")
-    config = read_json(folder / CONFIG)
+    config, weights = read_json(folder, CONFIG), plain_file(folder, WEIGHTS)
     _check_config(folder, config)
     found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _tensors(folder / WEIGHTS):
+    for key, tensor in _tensors(weights):
         match = _KEY.fullmatch(key)
         if match is None:
             raise CheckpointError(
@@ -98,6 +98,13 @@ def read_lora(folder: Path, model: PreTrainedModel) -> Lora:
     if not found:
         raise CheckpointError(f"{folder / WEIGHTS}: holds no matrices")
     return Lora({name: _change(folder, config, name, sides, model) for name, sides in sorted(found.items())})
+
+
+def sizes(module: nn.Module) -> tuple[int, int]:
+    """Numbers in and out of a product's module."""
+    weight = cast(Tensor, module.weight)
+    inputs, outputs = weight.shape if isinstance(module, Conv1D) else weight.shape[::-1]
+    return inputs, outputs
 
 
 def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -126,8 +133,7 @@ def _change(
         raise CheckpointError(
             f"{folder}: {name} is no product of {type(model).__name__}; another base model?"
         )
-    shape = tuple(module.weight.shape)
-    inputs, outputs = shape if isinstance(module, Conv1D) else shape[::-1]
+    inputs, outputs = sizes(module)
     a, b = sides.get("A"), sides.get("B")
     if a is None or b is None or a.ndim != 2 or a.shape[1] != inputs or b.shape != (outputs, a.shape[0]):
         shapes = {side: tuple(tensor.shape) for side, tensor in sides.items()}

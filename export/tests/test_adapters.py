@@ -265,6 +265,16 @@ def test_matrices_that_do_not_fit_are_refused(checkpoint, tmp_path):
         read_lora(folder, model)
 
 
+def test_a_link_to_a_file_elsewhere_is_not_followed(checkpoint, tmp_path):
+    model = open_checkpoint(checkpoint("Llama")).load_model()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        folder = save_lora(tmp_path / name, 2, ["q_proj"])
+        (folder / name).rename(tmp_path / f"elsewhere-{name}")
+        (folder / name).symlink_to(tmp_path / f"elsewhere-{name}")
+        with pytest.raises(CheckpointError, match=f"{name}: a link to a place outside the folder"):
+            read_lora(folder, model)
+
+
 def test_a_product_that_takes_none_is_named(checkpoint, tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
