@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -58,17 +59,22 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_template(path: Path) -> str | None:
     """The chat template that a file is, or that a configuration has; of several, the default one."""
     if path.suffix == ".json":
-        found = read_json(path).get("chat_template")
-        if isinstance(found, list):
-            named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
-            found = named.get("default")
-        return found if isinstance(found, str) else None
+        return template_in(read_json(path))
     try:
         if path.stat().st_size > MAX_TEMPLATE:
             raise ValueError(f"{path.stat().st_size} bytes; at most {MAX_TEMPLATE} are read")
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as exc:
         raise BundleError(f"{path}: not a chat template ({exc}); copy or export the folder again") from exc
+
+
+def template_in(config: Mapping[str, Any]) -> str | None:
+    """The chat template of a tokenizer's configuration; of several, the default one."""
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
 
 
 def sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decodekit.errors import ParameterError
+from decodekit_export.errors import first_line
 from decodekit_export.settings import Adapter
 
 FOLDER = "adapter"  # beside the model it was merged into
@@ -41,7 +42,7 @@ def add_adapter(model: Any, adapter: Adapter, base: str) -> Any:
         with _without_deprecations():
             added = peft.get_peft_model(model, config)
     except ValueError as exc:  # a target that the model has not
-        raise ParameterError(f"finetune: targets: {str(exc).splitlines()[0]}") from exc
+        raise ParameterError(f"finetune: targets: {first_line(exc)}") from exc
     added.peft_config["default"].base_model_name_or_path = base
     return added
 

@@ -32,7 +32,7 @@ class Architectures(Command):
             help="of a class, such as LlamaForCausalLM; may be repeated",
         )
         parser.add_argument(
-            "--cache", choices=CACHES, help="by default in place, then concatenating if it fails"
+            "--cache", choices=CACHES, help="by default in place, then concatenating where that is advised"
         )
         parser.add_argument(
             "--results", type=Path, metavar="DIR", help="where what was tried is kept, and not tried again"

@@ -18,7 +18,7 @@ of {tried} that were tried and {all} that there are.
 
 - *logits* is the largest difference from PyTorch over prefill, 32 single steps, a chunk on top of a past, a
   ragged prefill, ragged steps and greedy decoding, float32; *of* is the largest logit.
-- *greedy* is how many greedy tokens of 50 prompts are those of PyTorch.
+- *greedy* is how many greedy tokens are those of PyTorch.
 - *ragged* is how many rows of a batch of prompts with 1, 30, 7 and 18 tokens, decoded in the engine, have
   the tokens of PyTorch.
 - *in the graph* is what the model has beyond plain attention over a cache.
@@ -34,7 +34,7 @@ for some of them.
 
 
 def page(trials: Sequence[Trial], types: Mapping[str, Sequence[str]], versions: Mapping[str, str]) -> str:
-    """Markdown. A class passes if one kind of cache does; the kinds that do not are listed with it."""
+    """Markdown. A class passes if one kind of cache does; the kinds that do not are left out."""
     by_name: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         by_name[trial.name].append(trial)

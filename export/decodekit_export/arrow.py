@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from decodekit import strict_json
+from decodekit_export.errors import first_line
 from decodekit_export.faults import DataError
 
 _DAMAGED = (OSError, ValueError, OverflowError, MemoryError)  # what Python makes of damaged values
@@ -102,5 +103,5 @@ def _pyarrow(path: Path) -> Any:
 
 
 def _unreadable(path: Path, exc: Exception) -> DataError:
-    reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+    reason = first_line(exc)
     return DataError([f"{path}: cannot be read ({reason}); check the path and the file"])

@@ -8,43 +8,42 @@ place holds a complete and checked bundle or nothing.
 from __future__ import annotations
 
 import gc
-import json
 import os
-import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from decodekit.bundle import Bundle, open_bundle, write_manifest
-from decodekit.files import sha256
+from decodekit.bundle import Bundle, open_bundle
+from decodekit.onnx_file import read_onnx
 from decodekit_export.adapters import feeds, open_products, write_adapter
 from decodekit_export.cache import CacheShape, cache_shape
-from decodekit_export.canary import canary
-from decodekit_export.checkpoint import TEMPLATE, Checkpoint, open_checkpoint
+from decodekit_export.checkpoint import Checkpoint, open_checkpoint
 from decodekit_export.checkpoint_source import Source, find_source
-from decodekit_export.context_length import context_length
-from decodekit_export.errors import ExportError, ParityError
+from decodekit_export.description import (
+    checked_name,
+    free_place,
+    require,
+    seal,
+    told_context_length,
+    write_tokenizer,
+)
+from decodekit_export.errors import ExportError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
 from decodekit_export.lora import read_lora
-from decodekit_export.parity import Parity
 from decodekit_export.precision import Precision
 from decodekit_export.quality import Text, compare, read_text
 from decodekit_export.quantization import Quantization
 from decodekit_export.reference import Reference
-from decodekit_export.rows import open_session
 from decodekit_export.stop_ids import stop_ids
 from decodekit_export.storage import store_in_halves
 from decodekit_export.to_onnx import FILE, to_onnx, write
 from decodekit_export.whole import whole_or_absent
 
 ADAPTER_PROMPTS = 8  # of the gate of each adapter, whose graph is the one that was checked
-PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 def export_bundle(
@@ -75,7 +74,7 @@ def export_bundle(
     merge         folder of one that moves the model's own weights
     text          file that the report on rounding is read on; None: a page of prose that comes with the
                   exporter
-    name          of the bundle; None: the checkpoint's folder name
+    name          of the bundle; None: that of the folder or repository
     license       text of the weights' licence; None: that of the checkpoint
     prompts       random greedy prompts of the parity gate; `texts` are further ones
     allow_no_eos  accept a model that has no stop token
@@ -169,27 +168,24 @@ def export_bundle(
             quality = compare(unrounded, page, folder / FILE, cache, shape, feeds(products))
 
         progress("write")
-        fields = {
-            "name": name,
-            **describe_model(source, model),
-            "graph": _describe_graph(folder / FILE, cache, shape),
-            "dtype": precision.dtype,
-            "kept_in_float32": list(precision.keep),
-            "storage": storage,
-            "quantization": quantization and quantization.fields(),
-            "quality": quality and quality.fields(),
-            "context_length": length,
-            "stop_ids": stops,
-            "allow_no_eos": not stops,
-            "license": source.license if license is None else license,
-            "adapters": described,
-            "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
-            "provenance": dict(found.provenance),
-            "made_by": {package: version(package) for package in PACKAGES},
-            "parity": parity.fields(),
-        }
-        fields["canary"] = canary(Bundle(folder, fields), Reference(model), parity).to_json()
-        write_manifest(folder, fields)
+        seal(
+            folder,
+            found,
+            source,
+            model,
+            parity,
+            name=name,
+            license=license,
+            context_length=length,
+            stop_ids=stops,
+            graph=_describe_graph(folder / FILE, cache, shape),
+            dtype=precision.dtype,
+            kept_in_float32=list(precision.keep),
+            storage=storage,
+            quantization=quantization and quantization.fields(),
+            quality=quality and quality.fields(),
+            adapters=described,
+        )
     return open_bundle(place)
 
 
@@ -200,36 +196,19 @@ def _load(source: Checkpoint, merge: Path | None) -> PreTrainedModel:
     return model
 
 
-def require(parity: Parity, what: str) -> None:
-    """Raise ParityError if the gate was not passed."""
-    if not parity.passed:
-        reasons = "; ".join(parity.failures[:3])
-        raise ParityError(f"{what} differs from the model, nothing written: {reasons}", parity)
-
-
 def _encoded(source: Checkpoint, file: Path | None) -> tuple[list[int], str]:
     text, name = read_text(file)
     return source.tokenizer.encode(text), name
 
 
-def describe_model(source: Checkpoint, model: PreTrainedModel) -> dict[str, Any]:
-    return {
-        "architecture": type(model).__name__,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "vocabulary": model.config.vocab_size,
-        "tokenizer": "tokenizer.json",
-        "chat_template": None if source.chat_template is None else TEMPLATE,
-    }
-
-
 def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
     """Inputs and outputs as they are in the file: what a model does not use may be gone."""
-    session = open_session(path)
-    inputs = [i.name for i in session.get_inputs()]
+    graph = read_onnx(path).graph
+    inputs = [value.name for value in graph.inputs]
     return {
         "file": path.name,
         "inputs": inputs,
-        "outputs": [o.name for o in session.get_outputs()],
+        "outputs": [value.name for value in graph.outputs],
         "positions": "input" if "position_ids" in inputs else "operator",
         "cache": {
             "kind": kind,
@@ -239,48 +218,3 @@ def _describe_graph(path: Path, kind: str, shape: CacheShape) -> dict[str, Any]:
             "dtype": shape.dtype,
         },
     }
-
-
-def told_context_length(model: PreTrainedModel) -> int:
-    length, promised = context_length(model), model.config.max_position_embeddings
-    if length < promised:
-        warnings.warn(
-            f"{type(model).__name__}: rope type longrope changes its frequencies beyond {length} tokens, "
-            f"which a graph cannot; context_length is {length} instead of {promised}",
-            stacklevel=3,
-        )
-    return length
-
-
-def write_tokenizer(source: Checkpoint, folder: Path, vocabulary: int) -> None:
-    if source.tokenizer.size > vocabulary:
-        raise ExportError(
-            f"{source.path}: the tokenizer has {source.tokenizer.size} ids, the model only {vocabulary}; "
-            "they do not belong together, or the embeddings were not resized"
-        )
-    content = source.json("tokenizer.json")
-    for setting in ("truncation", "padding"):
-        if content.get(setting) is not None:
-            warnings.warn(
-                f"{source.path}: tokenizer.json has {setting} switched on; the bundle's has not", stacklevel=3
-            )
-            content[setting] = None
-    (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    if source.chat_template is not None:
-        (folder / TEMPLATE).write_text(source.chat_template, encoding="utf-8")
-
-
-def checked_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
-        raise ExportError(
-            f"name must be 1 to 128 letters, digits, '.', '_' or '-', got {name!r}; pass --name"
-        )
-    return name
-
-
-def free_place(place: Path) -> Path:
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise ExportError(
-            f"{place}: already exists and is not an empty folder; give another --out, or remove it"
-        )
-    return place

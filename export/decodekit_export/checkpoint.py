@@ -26,9 +26,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from decodekit.files import template_in
 from decodekit.tokenizer import Tokenizer
 from decodekit_export.config_keys import known_keys
-from decodekit_export.errors import CheckpointError
+from decodekit_export.errors import CheckpointError, first_line
 from decodekit_export.offline import offline
 from decodekit_export.plain_files import plain_file, read_json, read_text
 from decodekit_export.safe_config import safe_config
@@ -67,7 +68,7 @@ class Checkpoint:
                     output_loading_info=True,
                 )
             except Exception as exc:  # transformers, safetensors and torch each raise their own
-                reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+                reason = first_line(exc)
                 raise CheckpointError(f"{self.path}: transformers cannot load it: {reason}") from exc
         model, loading = loaded
         for what in ("missing_keys", "mismatched_keys"):
@@ -97,11 +98,7 @@ class Checkpoint:
         """Jinja source, from its own file or from tokenizer_config.json; of several, the default."""
         if (self.path / TEMPLATE).exists():
             return read_text(self.path, TEMPLATE)
-        found = self.json("tokenizer_config.json").get("chat_template")
-        if isinstance(found, list):
-            named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
-            found = named.get("default")
-        return found if isinstance(found, str) else None
+        return template_in(self.json("tokenizer_config.json"))
 
     @property
     def license(self) -> str | None:
@@ -131,7 +128,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{folder}: {_no_checkpoint(folder)}")
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder}: holds an adapter; merge it into its base model first (merge_and_unload)"
+            f"{folder}: holds an adapter; merge it into its base model first (merge_and_unload), "
+            "or export the base with --merge or --adapter"
         )
     said = read_json(folder, "config.json")
     config, dropped = safe_config(said, known_keys(said))

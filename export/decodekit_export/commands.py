@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from decodekit.hookspecs import Command, Register, hookimpl
 from decodekit_export.architectures_command import Architectures
 from decodekit_export.data_command import Data
+from decodekit_export.engines import ENGINES
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.finetune_command import Finetune
 from decodekit_export.source_arguments import add_source
@@ -40,7 +41,7 @@ class Export(Command):
         parser.add_argument("--cache", choices=["in_place", "concatenating"], default="in_place")
         parser.add_argument(
             "--engine",
-            choices=["decodekit", "optimum", "genai"],
+            choices=["decodekit", *ENGINES],
             default="decodekit",
             help="who draws the graph: this exporter, optimum's, or onnxruntime-genai's model builder",
         )
@@ -84,7 +85,7 @@ class Export(Command):
             "--merge", type=Path, metavar="FOLDER", help="a LoRA of peft's, merged into the weights"
         )
         parser.add_argument("--text", type=Path, metavar="F", help="that the report is read on")
-        parser.add_argument("--name", help="of the bundle; by default that of the checkpoint's folder")
+        parser.add_argument("--name", help="of the bundle; by default that of the folder or repository")
         parser.add_argument(
             "--license-file", type=Path, metavar="F", help="of the weights; by default that of the checkpoint"
         )

@@ -10,26 +10,24 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from decodekit.bundle import Bundle, open_bundle, write_manifest
+from decodekit.bundle import Bundle, open_bundle
 from decodekit.decoder_graph import describe_decoder
-from decodekit.files import sha256
 from decodekit.graph_check import check_graph_file, external_files
-from decodekit_export.bundle import (
-    PACKAGES,
-    checked_name,
-    describe_model,
-    free_place,
-    require,
-    told_context_length,
-    write_tokenizer,
-)
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.checkpoint_source import Source, find_source
+from decodekit_export.description import (
+    checked_name,
+    free_place,
+    require,
+    seal,
+    told_context_length,
+    write_tokenizer,
+)
 from decodekit_export.engine_copy import copy_for_engine
 from decodekit_export.engines import ENGINES, Engine
 from decodekit_export.errors import ExportError
@@ -82,25 +80,24 @@ def export_with_engine(
         parity = check_parity(folder / FILE, model, kind, shape, context_length=length, prompts=prompts)
         require(parity, f"{source.path}: the graph of {engine}")
         progress("write")
-        fields = {
-            "name": name,
-            **describe_model(source, model),
-            "graph": described,
-            "dtype": "float32",
-            "storage": "float32",
-            "quantization": None,
-            "quality": None,
-            "context_length": length,
-            "stop_ids": stops,
-            "allow_no_eos": not stops,
-            "license": source.license if license is None else license,
-            "adapters": {},
-            "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
-            "provenance": {**found.provenance, "engine": engine, "engine_packages": versions},
-            "made_by": {package: version(package) for package in PACKAGES},
-            "parity": parity.fields(),
-        }
-        write_manifest(folder, fields)
+        seal(
+            folder,
+            replace(found, provenance={**found.provenance, "engine": engine, "engine_packages": versions}),
+            source,
+            model,
+            parity,
+            name=name,
+            license=license,
+            context_length=length,
+            stop_ids=stops,
+            graph=described,
+            dtype="float32",
+            kept_in_float32=[],
+            storage="float32",
+            quantization=None,
+            quality=None,
+            adapters={},
+        )
     return open_bundle(place)
 
 
@@ -125,6 +122,7 @@ def _describe_graph(path: Path, shape: CacheShape, vocabulary: int) -> dict[str,
     graph: dict[str, Any] = describe_decoder(check_graph_file(path), said)["graph"]
     if graph["cache"]["dtype"] != "float32" or graph["logits_dtype"] != "float32":
         raise ExportError(
-            f"{path.name}: caches {graph['cache']['dtype']}, and only float32 is held against it"
+            f"{path.name}: caches {graph['cache']['dtype']} and gives logits in {graph['logits_dtype']}, "
+            "and only float32 is held against the model"
         )
     return graph

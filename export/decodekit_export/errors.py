@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from decodekit_export.parity import Parity
 
 
+def first_line(exc: BaseException) -> str:
+    """Of what was raised; its kind where it says nothing."""
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0]
+
+
 class ExportError(DecodekitError):
     """The model cannot become a bundle."""
 

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from decodekit_export.checkpoint_source import Source
-from decodekit_export.errors import CheckpointError, ExportError, FetchError
+from decodekit_export.errors import CheckpointError, ExportError, FetchError, first_line
 from decodekit_export.weights import instead_of_weights
 
 FILES = (
@@ -104,7 +104,7 @@ def _told(repository: str, revision: str) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as exc:  # the library's own, those of its HTTP client, OSError of a full disk
-        reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+        reason = first_line(exc)
         raise FetchError(
             f"{what}: cannot be fetched ({reason}); try again, files that came are kept, "
             "or take what is in the cache with --offline"

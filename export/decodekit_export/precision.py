@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel
 
 from decodekit_export.checkpoint import Checkpoint
 from decodekit_export.errors import ExportError
+from decodekit_export.patterns import kept
 
 DTYPES = ("float32", "float16")
 
@@ -59,15 +59,9 @@ class Precision:
             parameter.data.copy_(exact.data)  # it may have been moved since it was read
         modules = {name: m for name, m in model.named_modules() if _own(m)}
         head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        kept: set[int] = set()
-        for pattern in self.keep:
-            found = [m for name, m in modules.items() if fnmatchcase(name, pattern)]
-            if not found:
-                names = ", ".join([*modules][-3:])
-                raise ExportError(f"keep: no weight is called {pattern!r}; there are {names} and others")
-            kept |= {id(p) for m in found for p in _own(m)}
+        exempt = {id(p) for module in kept(modules, self.keep) for p in _own(module)}
         for name, module in modules.items():
-            if any(id(p) in kept for p in _own(module)):  # also one that shares a weight with a kept one
+            if any(id(p) in exempt for p in _own(module)):  # also one that shares a weight with a kept one
                 for parameter, exact in zip(_own(module), _own(original.get_submodule(name)), strict=True):
                     parameter.data = exact.data
                 module.register_forward_pre_hook(_widen, with_kwargs=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir
@@ -22,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from decodekit_export.errors import ExportError
 from decodekit_export.grid import BITS, BLOCKS, Grid
+from decodekit_export.patterns import kept
 from decodekit_export.rewriting import MICROSOFT, constant, replace
 
 OF_FLOATS, OF_WHOLE_NUMBERS = 1, 4  # accuracy_level of MatMulNBits
@@ -54,16 +54,12 @@ class Quantization:
 
     def round(self, model: PreTrainedModel) -> int:
         """Move the weights of products and of the embedding to the grid; how many numbers that are."""
-        modules = [(name, module) for name, module in model.named_modules() if _has_product(module, model)]
-        for pattern in self.keep:
-            if not any(fnmatchcase(name, pattern) for name, _ in modules):
-                names = ", ".join(name for name, _ in modules[-3:])
-                raise ExportError(f"keep: no weight is called {pattern!r}; there are {names} and others")
-        kept = {id(m.weight) for n, m in modules if any(fnmatchcase(n, p) for p in self.keep)}
+        modules = {name: module for name, module in model.named_modules() if _has_product(module, model)}
+        exempt = {id(module.weight) for module in kept(modules, self.keep)}
         done: set[int] = set()
-        for name, module in modules:
-            weight: Tensor = module.weight
-            if id(weight) in kept | done:
+        for name, module in modules.items():
+            weight = cast(Tensor, module.weight)
+            if id(weight) in exempt | done:
                 continue
             if module is model.get_input_embeddings():
                 self._check_blocks(name, weight.shape[1])

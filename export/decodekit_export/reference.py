@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
-from decodekit_export.cache import remembering
+from decodekit_export.cache import remembering, widened
 from decodekit_export.rows import Array
 
 
@@ -46,7 +45,7 @@ class Reference:
         layers: list[Any] = cache.layers
         sides = [side[0] for layer in layers for side in (layer.keys, layer.values)]
         size = max(side.shape[-1] for side in sides)
-        same = torch.stack([nn.functional.pad(side, (0, size - side.shape[-1])) for side in sides])
+        same = torch.stack([widened(side, size) for side in sides])
         same = same.float().reshape(len(layers), 2, *same.shape[1:])
         return logits[0].float().numpy(), np.asarray(same.numpy())
 

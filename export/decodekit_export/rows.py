@@ -18,7 +18,7 @@ import onnxruntime
 
 from decodekit.onnx_session import DISABLED
 from decodekit_export.cache import CacheShape
-from decodekit_export.errors import ExportError
+from decodekit_export.errors import ExportError, first_line
 
 Array = np.ndarray[Any, Any]
 Feeds = Callable[[int], Mapping[str, Array]]  # further inputs of a graph, by the number of rows
@@ -156,7 +156,7 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except Exception as exc:  # onnxruntime raises its own kinds, all from native code
-        raise ExportError(f"onnxruntime cannot run the graph: {str(exc).strip().splitlines()[0]}") from exc
+        raise ExportError(f"onnxruntime cannot run the graph: {first_line(exc)}") from exc
 
 
 def _pad(tokens: Sequence[Sequence[int]]) -> tuple[Array, Array]:

@@ -14,6 +14,8 @@ import onnx_ir
 from numpy.typing import DTypeLike, NDArray
 from onnx_ir import DataType
 
+from decodekit_export.rewriting import constant
+
 SMALLEST = 1024  # elements; below, the Cast costs more than it saves
 
 _HALVES = {"float16": DataType.FLOAT16, "bfloat16": DataType.BFLOAT16}
@@ -51,11 +53,8 @@ def _is_exact(weight: NDArray[np.float32], dtype: DTypeLike) -> bool:
 
 def _halve(graph: onnx_ir.Graph, name: str, weight: NDArray[np.float32], half: str) -> None:
     dtype = _HALVES[half]
-    tensor = onnx_ir.Tensor(weight.astype(dtype.numpy()), dtype=dtype, name=f"{name}.{half}")
-    shape, kind = onnx_ir.Shape(weight.shape), onnx_ir.TensorType(dtype)
-    stored = onnx_ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
+    stored = constant(graph, f"{name}.{half}", weight.astype(dtype.numpy()))
     cast = onnx_ir.node("Cast", [stored], {"to": DataType.FLOAT})
     onnx_ir.convenience.replace_all_uses_with(graph.initializers.pop(name), cast.outputs[0])
     cast.outputs[0].name = name
-    graph.register_initializer(stored)
     graph.insert_before(graph[0], cast)

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from decodekit_export.errors import ExportError
+from decodekit_export.errors import ExportError, first_line
 
 VOCABULARY = 300
 CONTEXT = 128
@@ -82,7 +82,7 @@ def tiny_model(name: str, **changes: Any) -> PreTrainedModel:
     except ExportError:
         raise
     except Exception as exc:  # each configuration checks itself in its own way
-        reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+        reason = first_line(exc)
         raise ExportError(f"{name}: no tiny model of it: {reason}") from exc
     _draw(model)
     model.train(False)

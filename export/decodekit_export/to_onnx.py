@@ -22,7 +22,7 @@ import onnxscript.optimizer
 import torch
 from onnx_ir.passes import Sequential, common
 
-from decodekit_export.errors import ExportError
+from decodekit_export.errors import ExportError, first_line
 from decodekit_export.fusion import fuse
 from decodekit_export.graph import Graph, Input
 
@@ -78,7 +78,7 @@ def _trace(graph: Graph) -> onnx_ir.Model:
         cause, name = _root(exc), type(graph.model).__name__
         if isinstance(cause, ExportError):
             raise ExportError(f"{name}: {cause}") from exc
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        reason = first_line(cause)
         raise ExportError(f"{name}: cannot be traced: {reason}; {OTHERWISE}") from exc
     assert program is not None
     return program.model

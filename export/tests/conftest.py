@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -91,6 +92,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return folder
 
     return make
+
+
+@pytest.fixture
+def folder(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A copy of the Llama checkpoint, free to be spoilt."""
+    return Path(shutil.copytree(checkpoint("Llama"), tmp_path / "llama"))
+
+
+@pytest.fixture
+def change() -> Callable[..., None]:
+    """Set fields of the JSON object in a file."""
+
+    def write(path: Path, **fields: Any) -> None:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -39,15 +39,6 @@ def refused(attack) -> Attack:
     return lambda path, message, *error: attack(path).refused(message, *(error or ("CheckpointError",)))
 
 
-@pytest.fixture
-def folder(checkpoint, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(checkpoint("Llama"), tmp_path / "llama"))
-
-
-def change(path: Path, **fields: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
 def test_a_checkpoint_that_is_in_order_is_read_and_nothing_else_happens(attack, folder):
     assert attack(folder).accepted()[0] == "LlamaForCausalLM"
 
@@ -123,7 +114,7 @@ ACTING = {
 }
 
 
-def test_m16_r8_keys_that_act_are_dropped_with_one_warning(attack, folder):
+def test_m16_r8_keys_that_act_are_dropped_with_one_warning(attack, folder, change):
     for name in ("modeling_evil.py", "tokenization_evil.py", "evil.bin"):
         (folder / name).write_text("raise SystemExit('ran')")
     change(folder / "config.json", **ACTING)
@@ -150,7 +141,7 @@ def test_m17_a_configuration_without_end_is_not_read(refused, folder):
     refused(folder, f"config.json: cannot be read .{1 << 30} bytes; at most")
 
 
-def test_m18_r10_a_pattern_of_the_tokenizer_that_never_ends_is_found(attack, folder):
+def test_m18_r10_a_pattern_of_the_tokenizer_that_never_ends_is_found(attack, folder, change):
     split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
     change(folder / "tokenizer.json", pre_tokenizer=split)
     attack(folder).refused_after(r"regex_trial\.py$", "tokenizer.json: its pattern")
@@ -246,7 +237,7 @@ def test_r5_a_header_that_lies_is_refused_before_anything_is_allocated(refused, 
     ],
 )
 def test_r5_sizes_that_the_weights_do_not_have_are_refused(
-    attack, checkpoint, tmp_path, architecture, key, value
+    attack, checkpoint, tmp_path, architecture, key, value, change
 ):
     folder = Path(shutil.copytree(checkpoint(architecture), tmp_path / "big"))
     change(folder / "config.json", **{key: value})

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import decodekit
 import decodekit_export.bundle
+import decodekit_export.description
 from decodekit.bundle import Bundle, open_bundle
 from decodekit_export.bundle import export_bundle
 from decodekit_export.checkpoint import open_checkpoint
@@ -148,7 +149,7 @@ def test_truncation_and_padding_of_the_tokenizer_are_switched_off(source, tmp_pa
     out = tmp_path / "written"
     out.mkdir()
     with pytest.warns(UserWarning, match=r"tokenizer.json has truncation switched on; the bundle's has not"):
-        decodekit_export.bundle.write_tokenizer(open_checkpoint(folder), out, 300)
+        decodekit_export.description.write_tokenizer(open_checkpoint(folder), out, 300)
     assert json.loads((out / "tokenizer.json").read_text())["truncation"] is None
 
 
@@ -162,4 +163,4 @@ def test_frequencies_that_change_with_length_limit_the_context(new_checkpoint, t
     }
     model = open_checkpoint(new_checkpoint(tmp_path / "long", rope_parameters=rope)).load_model()
     with pytest.warns(UserWarning, match=r"beyond 64 tokens, .* context_length is 64 instead of 96"):
-        assert decodekit_export.bundle.told_context_length(model) == 64
+        assert decodekit_export.description.told_context_length(model) == 64

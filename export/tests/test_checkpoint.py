@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import importlib.machinery
 import json
-import shutil
 import sys
 import types
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,16 +14,6 @@ from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.errors import CheckpointError
 
 
-@pytest.fixture
-def folder(checkpoint, tmp_path: Path) -> Path:
-    """A copy of the Llama checkpoint, free to be spoilt."""
-    return Path(shutil.copytree(checkpoint("Llama"), tmp_path / "llama"))
-
-
-def change(path: Path, **fields) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
 def test_a_model_is_loaded_as_it_was_saved(folder):
     model = open_checkpoint(folder).load_model()
     saved = load_file(folder / "model.safetensors")
@@ -33,14 +21,14 @@ def test_a_model_is_loaded_as_it_was_saved(folder):
     assert all(torch.equal(weight, saved[name]) for name, weight in model.named_parameters() if name in saved)
 
 
-def test_half_precision_weights_come_as_float32(folder):
+def test_half_precision_weights_come_as_float32(folder, change):
     weights = {name: weight.half() for name, weight in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     change(folder / "config.json", dtype="float16")
     assert {p.dtype for p in open_checkpoint(folder).load_model().parameters()} == {torch.float32}
 
 
-def test_a_checkpoint_has_no_vote_on_code(folder):
+def test_a_checkpoint_has_no_vote_on_code(folder, change):
     (folder / "modeling_evil.py").write_text("raise SystemExit('ran')")
     (folder / "evil.pth").write_bytes(b"")
     change(
@@ -131,7 +119,7 @@ def test_a_weight_nobody_uses_is_told(folder):
         open_checkpoint(folder).load_model()
 
 
-def test_weights_of_another_shape_are_refused(folder):
+def test_weights_of_another_shape_are_refused(folder, change):
     change(folder / "config.json", intermediate_size=64)
     with pytest.raises(CheckpointError, match=r"config.json|cannot load it"):
         open_checkpoint(folder).load_model()
@@ -147,7 +135,7 @@ def test_a_broken_configuration_is_one_line_that_names_the_file(folder, content)
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_architecture_is_refused(folder):
+def test_an_unknown_architecture_is_refused(folder, change):
     change(folder / "config.json", model_type="nonesuch")
     with pytest.raises(CheckpointError, match=r"transformers cannot load it: .*nonesuch"):
         open_checkpoint(folder).load_model()
@@ -166,7 +154,7 @@ def test_an_adapter_must_be_merged_first(folder):
         open_checkpoint(folder)
 
 
-def test_quantised_weights_are_refused(folder):
+def test_quantised_weights_are_refused(folder, change):
     change(folder / "config.json", quantization_config={"quant_method": "gptq"})
     with pytest.raises(CheckpointError, match=r"weights are quantised"):
         open_checkpoint(folder)
@@ -183,7 +171,7 @@ def test_a_checkpoint_without_tokenizer_json_says_how_to_write_one(folder):
         _ = open_checkpoint(folder).tokenizer
 
 
-def test_the_chat_template_comes_from_any_of_its_places(folder):
+def test_the_chat_template_comes_from_any_of_its_places(folder, change):
     change(folder / "tokenizer_config.json", chat_template=None)
     assert open_checkpoint(folder).chat_template is None
     change(folder / "tokenizer_config.json", chat_template="one")

@@ -58,6 +58,7 @@ def test_a_graph_of_an_engine_ends_in_a_bundle_like_any_other(checkpoint, drawn,
     bundle = export_with_engine("optimum", checkpoint("Llama"), tmp_path / "out", prompts=2)
     assert bundle.manifest["provenance"] == {"engine": "optimum", "engine_packages": VERSIONS}
     assert bundle.manifest["parity"]["passed"] and bundle.cache.kind == "concatenating"
+    assert bundle.manifest["canary"]["ids"]
     assert bundle.manifest["graph"]["positions"] == "input"
     assert {*bundle.manifest["files"]} == {"model.onnx", "tokenizer.json", "chat_template.jinja"}
     assert {path.name for path in seen.iterdir()} == {
@@ -139,6 +140,9 @@ def test_an_environment_in_which_a_checkpoint_could_run_code_is_refused(checkpoi
         ["--cache", "concatenating"],
         ["--keep", "lm_head"],
         ["--merge", "x"],
+        ["--dtype", "float16"],
+        ["--adapter", "x"],
+        ["--text", "x"],
     ],
 )
 def test_what_an_engine_cannot_do_is_an_error(checkpoint, tmp_path, words):
