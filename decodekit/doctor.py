@@ -6,13 +6,13 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from decodekit.devices import CUDA
 from decodekit.errors import DeviceError
 from decodekit.gpu import cards
 from decodekit.graph_sampling.reducer import can_trace
+from decodekit.origin import version
 from decodekit.plugins import Plugins
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -32,7 +32,7 @@ class Report:
 def examine(plugins: Plugins) -> Report:
     """Look at versions, providers, telemetry and plugins."""
     problems = [f"plugin {p.distribution} is {p.state}" for p in plugins.broken]
-    wheels = [name for name in RUNTIMES if _version(name)]
+    wheels = [name for name in RUNTIMES if version(name)]
     if len(wheels) == 2:
         problems.append(
             "both onnxruntime and onnxruntime-gpu are installed and overwrite each other; "
@@ -41,9 +41,9 @@ def examine(plugins: Plugins) -> Report:
         )
     facts: dict[str, Any] = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "decodekit": _version("decodekit"),
-        "numpy": _version("numpy"),
-        "tokenizers": _version("tokenizers"),
+        "decodekit": version("decodekit"),
+        "numpy": version("numpy"),
+        "tokenizers": version("tokenizers"),
     }
     try:
         from decodekit.onnx_session import load_libraries, versions
@@ -55,7 +55,7 @@ def examine(plugins: Plugins) -> Report:
     except DeviceError as exc:
         problems.append(str(exc))
     facts["graphs of chains"] = (
-        f"ndonnx {_version('ndonnx')}" if can_trace() else "pip install 'decodekit[graph]'"
+        f"ndonnx {version('ndonnx')}" if can_trace() else "pip install 'decodekit[graph]'"
     )
     disabled = os.environ.get("ORT_DISABLE_TELEMETRY") == "1"
     facts["onnxruntime telemetry"] = (
@@ -88,10 +88,3 @@ def cuda_problems(
             "pip install 'onnxruntime-gpu[cuda,cudnn]', or install both and name them in LD_LIBRARY_PATH"
         ]
     return []
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None

@@ -17,6 +17,14 @@ def distribution(package: str) -> str:
     return f"{found[0]} {metadata.version(found[0])}" if found else ""
 
 
+def version(name: str) -> str | None:
+    """Of a distribution; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def describe(strategy: object) -> str:
     """A strategy as errors name it: its repr and the distribution it came with."""
     origin = distribution(type(strategy).__module__.partition(".")[0])

@@ -6,7 +6,7 @@ Trained tokens per second and memory, beside TRL's SFTTrainer with its loss on t
 Same weights, same rows (the ids that decodekit makes of them), same rows in a step, same optimizer,
 float32, the same threads. Every measurement is a process of its own; engines take turns, and the median of
 the rounds is reported. Time runs from the beginning of the first step to the end of the last; beside it,
-seconds of the processor, which neighbours on the machine hardly change. Memory is the highest resident
+seconds of the processor, which other programs on the machine hardly change. Memory is the highest resident
 size while training, less that before the first step.
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from decodekit.errors import ParameterError
 from decodekit_export.errors import first_line
+from decodekit_export.pretrained import Pretrained
 from decodekit_export.settings import Adapter
 
 FOLDER = "adapter"  # beside the model it was merged into
@@ -25,8 +26,13 @@ def check_installed() -> None:
         )
 
 
-def add_adapter(model: Any, adapter: Adapter, base: str) -> Any:
-    """The model with an adapter that changes nothing yet; only the adapter is trained."""
+def with_adapter(model: Any, adapter: Adapter | None, start: Pretrained) -> Any:
+    """The model of a checkpoint with an adapter that changes nothing yet, where one is asked for.
+
+    Then only the adapter is trained, and it names its base by an absolute path.
+    """
+    if adapter is None:
+        return model
     import peft
 
     targets: Any = list(adapter.targets) if adapter.targets else "all-linear"
@@ -39,11 +45,12 @@ def add_adapter(model: Any, adapter: Adapter, base: str) -> Any:
         use_dora=adapter.kind == "dora",
     )
     try:
-        with _without_deprecations():
+        # peft and transformers deprecate each other's names; a reader cannot act on it.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             added = peft.get_peft_model(model, config)
     except ValueError as exc:  # a target that the model has not
         raise ParameterError(f"finetune: targets: {first_line(exc)}") from exc
-    added.peft_config["default"].base_model_name_or_path = base
+    added.peft_config["default"].base_model_name_or_path = str(start.checkpoint.path.absolute())
     return added
 
 
@@ -56,11 +63,3 @@ def save_adapter(model: Any, folder: Path) -> None:
 def merge(model: Any) -> Any:
     """The base model with the adapter added to its weights."""
     return model.merge_and_unload()
-
-
-class _without_deprecations(warnings.catch_warnings):
-    """peft and transformers deprecate each other's names; a reader cannot act on it."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        warnings.simplefilter("ignore", FutureWarning)

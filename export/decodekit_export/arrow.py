@@ -8,6 +8,7 @@ of records, and nothing else in it is looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class ArrowFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @cached_property
     def files(self) -> list[Path]:
         """The files that hold the rows, in order."""
         if (self._path / SPLITS).is_file():
@@ -66,9 +68,8 @@ class ArrowFolder:
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         pyarrow = _pyarrow(self._path)
-        files = self.files()
         try:
-            yield from _numbered(batch for file in files for batch in self._batches(file, pyarrow))
+            yield from _numbered(batch for file in self.files for batch in self._batches(file, pyarrow))
         except (pyarrow.ArrowException, *_DAMAGED) as exc:
             raise _unreadable(self._path, exc) from exc
 

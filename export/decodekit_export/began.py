@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from decodekit.files import sha256
+from decodekit.origin import version
 from decodekit_export.checkpoint import Checkpoint
 from decodekit_export.data import Dataset
 from decodekit_export.pretrained import TOKENIZER_FILES
@@ -33,7 +34,7 @@ def began(
         "valid_sha256": valid.sha256 if valid else None,
         "processes": processes,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        **{f"version of {name}": version for name, version in versions().items()},
+        **{f"version of {name}": found for name, found in versions().items()},
     }
 
 
@@ -42,16 +43,13 @@ def base_sha256(base: Checkpoint) -> str:
     digest = hashlib.sha256()
     files = [*base.weights, *(base.path / name for name in _FILES)]
     for path in sorted(file for file in files if file.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(f"{path.name} {sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Of the packages that compute, those that are installed."""
-    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}
+    return {name: found for name in PACKAGES if (found := version(name))}
 
 
 def _plain(value: Any) -> Any:

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import decodekit
 from decodekit_export.data import Row
-from decodekit_export.ending import Ending, longest, spread
+from decodekit_export.ending import Ending, count_endings
 
 
 def bundle_ending(bundle: Path, rows: Sequence[Row], asked: int) -> Ending:
     """The greedy answers of the bundle to the prompts that `measure_ending` picks of `rows`."""
-    some = spread(rows, asked)
-    within = longest(some)
     with decodekit.load(bundle) as decoder:
-        ended = 0
-        for row in some:
-            asking = row.prompt
-            room = min(within, decoder.model.context_length - len(asking))
-            ended += decoder.generate(asking, max_new_tokens=room).finish_reason == "stop"
-    return Ending(len(some), ended, within)
+
+        def answer(prompt: Sequence[int], room: int) -> str:
+            return decoder.generate(prompt, max_new_tokens=room).finish_reason
+
+        return count_endings(answer, decoder.model.context_length, rows, asked)

@@ -9,15 +9,26 @@ from typing import Any
 import torch
 
 from decodekit.errors import NumericalError, ParameterError
-from decodekit_export.data import Row
+from decodekit_export.data import Dataset, Row, load_both
+from decodekit_export.data_options import reading_of
 from decodekit_export.faults import DataError
 from decodekit_export.pretrained import Pretrained
+from decodekit_export.settings import Settings
 
 
 def check_target(out: Path) -> None:
     """Refuse a folder that holds something."""
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ParameterError(f"finetune: {out} exists and is not an empty folder; choose another --out")
+
+
+def read_rows(path: Path, start: Pretrained, settings: Settings) -> tuple[Dataset, Dataset | None]:
+    """The rows of training and those held out, read and checked."""
+    reading = reading_of(settings, start.context_length)
+    train, valid = load_both(path, settings.valid, start.chat, reading, settings.seed)
+    for part in filter(None, (train, valid)):
+        check_rows(part.rows, start)
+    return train, valid
 
 
 def check_rows(rows: Sequence[Row], start: Pretrained) -> None:

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import torch
 
-from decodekit_export.data import Row
+from decodekit_export.row_file import Ints, Row, lengths_of
 
 IGNORED = -100  # the label of a place that is not trained, as torch's cross entropy has it
 
@@ -77,6 +77,11 @@ class Items(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each, int64 [rows]."""
+        return lengths_of(self._rows)
+
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
     @overload
@@ -86,7 +91,3 @@ class Items(Sequence[dict[str, Any]]):
             return Items(self._rows[index])
         row = self._rows[index]
         return {"input_ids": row.ids, "mask": row.mask, "line": row.line}
-
-
-def as_items(rows: Sequence[Row]) -> Items:
-    return Items(rows)

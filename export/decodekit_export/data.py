@@ -212,7 +212,10 @@ def _load(path: Path, chat: Chat, reading: Reading, parts: list[Part], seed: int
                 ignored |= record.keys() - shaper.used
         problems.close()
         source.check_unchanged()
-        return [into.finished(part.name, source, problems.count, ignored) for part, into in building]
+        datasets = [into.finished(part.name, source, problems.count, ignored) for part, into in building]
+    for other in datasets[1:]:
+        other.counts.bad = 0  # they are of the file, and told with its first part
+    return datasets
 
 
 def _digest(text: str) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from decodekit_export.checks import check_rows
-from decodekit_export.data import Counts, Dataset, Row, load_both
+from decodekit_export.checks import read_rows
+from decodekit_export.data import Counts, Dataset, Row
 from decodekit_export.data_options import reading_of
 from decodekit_export.pretrained import Pretrained
 from decodekit_export.progress import spell
@@ -67,16 +67,13 @@ def check(path: Path, start: Pretrained, settings: Settings, line: int | None = 
 
     line  of the example; None for the first that is trained
     """
-    reading = reading_of(settings, start.context_length)
-    train, valid = load_both(path, settings.valid, start.chat, reading, settings.seed)
-    for part in filter(None, (train, valid)):
-        check_rows(part.rows, start)
+    train, valid = read_rows(path, start, settings)
     row = train.rows[train.rows.at(line)] if line else train.rows[0]
     return Check(
-        window=reading.max_length,
+        window=reading_of(settings, start.context_length).max_length,
         stop_tokens=tuple(start.tokenizer.token(id) or "" for id in start.stop_ids),
         train=_part(path.name, train),
-        valid=_part(str(settings.valid), valid) if valid else None,
+        valid=_part(settings.valid.name, valid) if valid and settings.valid else None,
         overlap=train.overlap(valid) if valid else 0,
         example_line=row.line,
         example=spell(row, start.tokenizer),

@@ -36,7 +36,8 @@ class DataScreen:
         self._display.counts(part.name, part.counts)
         for what in BEFALLEN:
             if lines := part.counts.first.get(what):
-                self._display.note(f"{what}: line {', '.join(map(str, lines))}{' ...' * (len(lines) > 4)}")
+                more = " ..." * (getattr(part.counts, what) > len(lines))
+                self._display.note(f"{what}: line {', '.join(map(str, lines))}{more}")
         least, median, most_of, most = part.lengths
         self._console.print(
             f"trained are {part.trained_share:.1%} of the tokens; a row has {least:,} to {most:,} of them, "

@@ -6,7 +6,7 @@ The same prompts, asked by the same loop, of the model in PyTorch and of the bun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit_export.data import Row
 
 LONGEST = 256  # tokens of an answer, at most
+
+Answer = Callable[[Sequence[int], int], str]  # a prompt and room for tokens -> why the answer ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,24 @@ class Ending:
 
 def measure_ending(model: Model, rows: Sequence[Row], stop_ids: Sequence[int], asked: int) -> Ending:
     """Answer `asked` prompts of `rows` greedily, each with room for the longest completion among them."""
+
+    def answer(prompt: Sequence[int], room: int) -> str:
+        ends = (EndTokens(stop_ids), MaxNewTokens(room))
+        *_, last = stream(model, prompt, Sampler((Greedy(),)), ends)
+        assert last.stop
+        return last.stop.reason
+
+    return count_endings(answer, model.context_length, rows, asked)
+
+
+def count_endings(answer: Answer, context_length: int, rows: Sequence[Row], asked: int) -> Ending:
+    """How the answers to `asked` prompts of `rows` end."""
     some = spread(rows, asked)
     within = longest(some)
     ended = 0
     for row in some:
-        asking = row.prompt
-        room = MaxNewTokens(min(within, model.context_length - len(asking)))
-        *_, last = stream(model, asking, Sampler((Greedy(),)), (EndTokens(stop_ids), room))
-        assert last.stop
-        ended += last.stop.reason == "stop"
+        room = min(within, context_length - len(row.prompt))
+        ended += answer(row.prompt, room) == "stop"
     return Ending(len(some), ended, within)
 
 

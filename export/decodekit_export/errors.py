@@ -6,6 +6,7 @@ Every error that exporter and trainer raise on purpose.
   * FetchError       the hub cannot be reached or does not give it        (3)
   * EngineError      the asked-for exporter is not there or failed        (3)
   * ParityError      the graph does not compute what the model computes   (2)
+* DataError          rows are faulty, see `faults`                        (2)
 * TrainingError      the run cannot go on                                 (4)
   * ResumeError      the run that is there cannot be gone on with         (2)
   * BusyError        another run writes there                             (3)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from decodekit_export.collate import IGNORED, Collate, as_items
+from decodekit_export.collate import IGNORED, Collate, Items
 from decodekit_export.data import Row
 from decodekit_export.loss import focus, keeps_columns, token_losses
+from decodekit_export.row_file import lengths_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,31 +21,35 @@ class Evaluation:
 
     loss      cross entropy, nats a token
     accuracy  share of tokens that were the most probable after what comes before them, in [0, 1]
-    tokens    how many
     """
 
     loss: float
     accuracy: float
-    tokens: int
 
-
-def evaluate(model: Any, rows: Sequence[Row], batch_size: int) -> Evaluation:
-    """The evaluation of `rows`; how they are batched is of no consequence."""
-    total, right, tokens = sums(model, rows, batch_size).tolist()
-    return Evaluation(total / tokens, right / tokens, int(tokens))
+    @staticmethod
+    def of(sums: torch.Tensor) -> Evaluation:
+        """From the `sums` of all processes."""
+        total, right, tokens = sums.tolist()
+        return Evaluation(total / tokens, right / tokens)
 
 
 @torch.no_grad()
-def sums(model: Any, rows: Sequence[Row], batch_size: int) -> torch.Tensor:
-    """Cross entropy, tokens foreseen and tokens in all, float64 [3]; sums of several processes add up."""
+def sums(model: Any, rows: Sequence[Row], batch_size: int, rank: int = 0, world: int = 1) -> torch.Tensor:
+    """Cross entropy, tokens foreseen and tokens in all, float64 [3].
+
+    How rows are batched is of no consequence.
+
+    rank, world  every `world`-th row from number `rank` on; the sums of several processes add up
+    """
     model.eval()
     keeps = keeps_columns(model)
     device = next(model.parameters()).device
     found = torch.zeros(3, dtype=torch.float64, device=device)
     collate = Collate(pad_id=0)
-    items = sorted(as_items(rows), key=lambda item: len(item["input_ids"]))
-    for start in range(0, len(items), batch_size):
-        batch = collate(items[start : start + batch_size])
+    items, own = Items(rows), np.arange(rank, len(rows), world)
+    order = own[np.argsort(lengths_of(rows)[own], kind="stable")].tolist()
+    for start in range(0, len(order), batch_size):
+        batch = collate([items[i] for i in order[start : start + batch_size]])
         wanted, labels = focus(batch["labels"].to(device), keeps)
         ids, attended = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         logits = model(input_ids=ids, attention_mask=attended, **wanted).logits

@@ -20,10 +20,9 @@ from decodekit.errors import ParameterError
 from decodekit_export import adapter as adapters
 from decodekit_export.began import began
 from decodekit_export.checkpoints import Checkpoint, Checkpoints
-from decodekit_export.checks import check_rows, check_target, check_weights
-from decodekit_export.collate import Collate, CollatePacked, as_items
-from decodekit_export.data import Dataset, Row, load_both
-from decodekit_export.data_options import reading_of
+from decodekit_export.checks import check_target, check_weights, read_rows
+from decodekit_export.collate import Collate, CollatePacked, Items
+from decodekit_export.data import Dataset, Row
 from decodekit_export.ending import measure_ending
 from decodekit_export.packing import Packed, check_apart
 from decodekit_export.plot import can_plot, plot
@@ -110,9 +109,7 @@ def prepare(base: Path, data: Path, settings: Settings, display: Display) -> Pre
     if settings.adapter:
         adapters.check_installed()
     start = open_pretrained(base)
-    reading = reading_of(settings, start.context_length)
-    train, valid = load_both(data, settings.valid, start.chat, reading, settings.seed)
-    check_rows(train.rows, start)
+    train, valid = read_rows(data, start, settings)
     if len(train.rows) < processes():
         raise ParameterError(f"finetune: {len(train.rows)} rows are not enough for {processes()} processes")
     display.example(train.rows[0], start.tokenizer, data.name)
@@ -151,10 +148,9 @@ def _trainer(
     start = prepared.start
     model: Any = start.load_model()
     transformers.set_seed(settings.seed)  # an adapter begins with chance
-    if settings.adapter:
-        model = adapters.add_adapter(model, settings.adapter, str(start.checkpoint.path.absolute()))
+    model = adapters.with_adapter(model, settings.adapter, start)
     rows = prepared.train.rows
-    items: Any = as_items(rows)
+    items: Any = Items(rows)
     collate: type[Collate | CollatePacked] = Collate
     if settings.pack:
         check_apart(model)

@@ -13,8 +13,6 @@ from typing import Any, BinaryIO
 
 from decodekit import strict_json
 from decodekit_export.compressed import opened
-from decodekit_export.faults import MAX_PROBLEMS as MAX_PROBLEMS
-from decodekit_export.faults import DataError as DataError
 from decodekit_export.faults import Problems
 
 MAX_LINE = 64 * 2**20  # bytes

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 
 from decodekit.errors import ParameterError
-from decodekit_export.row_file import Row, StoredRows
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
+from decodekit_export.row_file import Ints, Row, lengths_of
 
 
 def windows_of(lengths: Sequence[int] | Ints, capacity: int, seed: int = 0) -> Ints:
@@ -70,10 +68,11 @@ class Packed(Sequence[dict[str, Any]]):
 
     def __init__(self, rows: Sequence[Row], capacity: int, seed: int = 0) -> None:
         self._rows = rows
-        lengths = rows.lengths if isinstance(rows, StoredRows) else [len(row.ids) for row in rows]
+        lengths = lengths_of(rows)
         windows = windows_of(lengths, capacity, seed)
         self._order = np.argsort(windows, kind="stable")
         self._ends = np.cumsum(np.bincount(windows))
+        self.lengths: Ints = np.bincount(windows, weights=lengths).astype(np.int64)  # tokens of each window
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -1,8 +1,8 @@
 """
-What a person sees of a fine-tuning run: one example, the counts, a bar. The only module here that knows rich.
+What a person sees of a fine-tuning run: one example, the counts, a bar.
 
-Everything goes to standard error and reads without colour. On a terminal the bar moves; elsewhere, a
-line is printed at every tenth of the run.
+Everything goes to standard error unless another console is given, and reads without colour. On a
+terminal the bar moves; elsewhere, a line is printed at every tenth of the run.
 """
 
 from __future__ import annotations

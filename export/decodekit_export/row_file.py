@@ -20,6 +20,8 @@ import numpy as np
 
 from decodekit_export.faults import DataError
 
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -73,9 +75,6 @@ class RowFile:
         self._ends.append(self._end)
         self._lines.append(row.line)
 
-    def __len__(self) -> int:
-        return len(self._ends)
-
     def rows(self) -> StoredRows:
         """All that was appended, at least one row."""
         try:
@@ -119,9 +118,17 @@ class StoredRows(Sequence[Row]):
         return int(places[0])
 
     @property
-    def lengths(self) -> Any:
+    def lengths(self) -> Ints:
         """Tokens of each row, int64 [rows]."""
-        return np.diff(self._ends, prepend=0)
+        lengths: Ints = np.diff(self._ends, prepend=0)
+        return lengths
+
+
+def lengths_of(rows: Sequence[Row]) -> Ints:
+    """Tokens of each row, int64 [rows]; of stored ones without reading them."""
+    if isinstance(rows, StoredRows):
+        return rows.lengths
+    return np.array([len(row.ids) for row in rows], np.int64)
 
 
 def _full(exc: OSError) -> DataError:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from decodekit.errors import ParameterError
 from decodekit.parameters import real, whole
+from decodekit_export.schedule import DECAYS
 from decodekit_export.shapes import columns_of
 from decodekit_export.window import POLICIES
 
 ORDERS = ("grouped", "shuffled")
-SCHEDULES = ("cosine", "linear", "constant")
+SCHEDULES = tuple(DECAYS)
 PRECISIONS = ("float32", "bfloat16", "float16")
 KINDS = ("lora", "dora")
 CHOICES = ("best", "last")

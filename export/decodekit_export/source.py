@@ -26,7 +26,7 @@ class Source:
     def __init__(self, path: Path, problems: Problems) -> None:
         self._path = path
         self._records = _reader(path, problems)
-        self._files = self._records.files() if isinstance(self._records, ArrowFolder) else [path]
+        self._files = self._records.files if isinstance(self._records, ArrowFolder) else [path]
         self._state = self._now()
         self.sha256 = _digest(self._files)
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from decodekit_export.adapter import add_adapter
+from decodekit_export.adapter import with_adapter
 from decodekit_export.checkpoints import STATE, TRAINER, Checkpoint, Checkpoints
 from decodekit_export.clock import Clock
 from decodekit_export.collate import IGNORED, Batch
@@ -108,8 +108,7 @@ class CompletionTrainer(transformers.Trainer):
             return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         weights = whole_weights(self.model)
         model: Any = start.load_model()
-        if self._settings.adapter:
-            model = add_adapter(model, self._settings.adapter, str(start.checkpoint.path.absolute()))
+        model = with_adapter(model, self._settings.adapter, start)
         restore_weights(model, weights)
         return model
 
@@ -118,7 +117,7 @@ class CompletionTrainer(transformers.Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         items: Any = self.train_dataset
         batches = Batches(
-            [len(item["input_ids"]) for item in items],
+            items.lengths.tolist(),
             self.args.per_device_train_batch_size,
             accumulate=self.args.gradient_accumulation_steps,
             grouped=self._settings.order == "grouped",
@@ -185,14 +184,13 @@ class CompletionTrainer(transformers.Trainer):
         if step in [entry["step"] for entry in self.notes.evaluations]:
             return {}
         if self._valid:
-            sharded, rank, world = self.is_fsdp_enabled, self.args.process_index, self.args.world_size
-            rows = (
-                self._valid if sharded else self._valid[rank::world]
-            )  # a sharded model answers to all at once
-            found = sums(self.model, rows, self.args.per_device_train_batch_size)
-            loss, right, tokens = (found if sharded else self.accelerator.reduce(found)).tolist()
-            self.notes.evaluated(step, Evaluation(loss / tokens, right / tokens, int(tokens)))
-            self.log({"eval_loss": loss / tokens, "eval_accuracy": right / tokens})
+            rank, world = self.args.process_index, self.args.world_size
+            if self.is_fsdp_enabled:  # a sharded model answers to all at once
+                rank, world = 0, 1
+            found = sums(self.model, self._valid, self.args.per_device_train_batch_size, rank, world)
+            evaluation = Evaluation.of(found if world == 1 else self.accelerator.reduce(found))
+            self.notes.evaluated(step, evaluation)
+            self.log({"eval_loss": evaluation.loss, "eval_accuracy": evaluation.accuracy})
             if self._settings.patience and self.notes.waited >= self._settings.patience:
                 self.control.should_training_stop = True
         if self._sampling and self.is_world_process_zero():

@@ -175,8 +175,12 @@ def test_the_loss_is_drawn(files, tmp_path):
 
 def test_tensorboard_gets_every_figure(files, tmp_path):
     pytest.importorskip("tensorboard", reason="pip install 'decodekit-export[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     tune(files, tmp_path, Settings(max_steps=3), tensorboard=tmp_path / "figures")
-    assert list((tmp_path / "figures").glob("events.*"))
+    figures = EventAccumulator(str(tmp_path / "figures")).Reload()
+    assert {"loss", "learning_rate", "grad_norm"} <= {*figures.Tags()["scalars"]}
+    assert [event.step for event in figures.Scalars("loss")] == [1, 2, 3]
 
 
 def test_tensorboard_that_is_not_installed_is_named(files, tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from decodekit.cli import main
 from decodekit.errors import NumericalError, ParameterError
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.checks import check_rows
-from decodekit_export.collate import IGNORED, Collate, as_items
+from decodekit_export.collate import IGNORED, Collate, Items
 from decodekit_export.data import Row
-from decodekit_export.evaluation import evaluate
+from decodekit_export.evaluation import Evaluation, sums
 from decodekit_export.faults import DataError
 from decodekit_export.finetune import finetune
 from decodekit_export.loss import focus, loss_of_trained, token_losses
@@ -94,7 +94,7 @@ def rows_of(lengths: list[tuple[int, int]]) -> list[Row]:
 
 def test_labels_are_the_ids_where_the_mask_says_so():
     batch = Collate(pad_id=0)(
-        as_items([Row(1, (5, 6, 7, 2), (False, False, True, True)), Row(2, (5, 9), (False, True))])
+        Items([Row(1, (5, 6, 7, 2), (False, False, True, True)), Row(2, (5, 9), (False, True))])
     )
     assert batch["input_ids"].tolist() == [[5, 6, 7, 2], [5, 9, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, 7, 2], [IGNORED, 9, IGNORED, IGNORED]]
@@ -107,7 +107,7 @@ def test_a_padding_id_that_is_the_stop_id_changes_neither_loss_nor_gradient(base
     rows = [replace(row, ids=(*row.ids[:-1], stop)) for row in rows_of([(3, 2), (4, 9), (1, 1)])]
     results = []
     for pad_id in (0, stop, 77):
-        model, batch = start.load_model(), Collate(pad_id)(as_items(rows))
+        model, batch = start.load_model(), Collate(pad_id)(Items(rows))
         assert (batch["labels"] == stop).sum() == 3  # the stop token is trained in every row, padding never
         wanted, labels = focus(batch["labels"], keeps=True)
         loss = loss_of_trained(
@@ -146,9 +146,9 @@ def test_the_loss_is_the_mean_over_trained_tokens_by_hand():
 def test_a_padded_batch_has_the_loss_of_its_rows_alone(base):
     model = open_pretrained(base).load_model()
     rows = rows_of([(3, 2), (4, 9), (1, 1), (7, 5)])
-    apart = sum(evaluate(model, [row], 1).loss * sum(row.mask) for row in rows) / 17
+    apart = sum(Evaluation.of(sums(model, [row], 1)).loss * sum(row.mask) for row in rows) / 17
     for batch_size in (2, 3, 4):
-        assert evaluate(model, rows, batch_size).loss == pytest.approx(apart, abs=1e-6)
+        assert Evaluation.of(sums(model, rows, batch_size)).loss == pytest.approx(apart, abs=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4, 8])

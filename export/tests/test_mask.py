@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from decodekit.chat import Chat, Rendered
 from decodekit.tokenizer import Tokenizer
-from decodekit_export.collate import IGNORED, Collate, CollatePacked, as_items
+from decodekit_export.collate import IGNORED, Collate, CollatePacked, Items
 from decodekit_export.data import Reading, Row, load
 from decodekit_export.loss import focus, loss_of_trained
 from decodekit_export.packing import Packed
@@ -65,7 +65,7 @@ def check_batches(rows: list[Row], tokenizer: Tokenizer) -> None:
     said = sorted(run for row in rows for run in trained(row.ids, row.mask))
     stop = tokenizer.id(END)
     packed = Packed(rows, max(len(row.ids) for row in rows) + 40)
-    for batch in (Collate(stop)(list(as_items(rows))), CollatePacked(stop)(list(packed))):
+    for batch in (Collate(stop)(list(Items(rows))), CollatePacked(stop)(list(packed))):
         labels = batch["labels"]
         assert ((labels == IGNORED) | (labels == batch["input_ids"])).all()
         kept = [trained(row, (row != IGNORED).tolist()) for row in labels]
@@ -180,7 +180,7 @@ def test_the_loss_of_real_rows_is_that_of_a_computation_by_hand(by_hand, packed)
     reading = Reading(max_length=512, columns=columns, limit=60, window="drop")
     rows = load(GSM8K, start.chat, reading).rows[:32]
     assert len(rows) == 32
-    collate, items = (CollatePacked(2), Packed(rows, 512)) if packed else (Collate(2), as_items(rows))
+    collate, items = (CollatePacked(2), Packed(rows, 512)) if packed else (Collate(2), Items(rows))
     total, count = 0.0, 0
     for first in range(0, len(items), 4):  # few at a time, since a float32 holds seven digits of a sum
         batch = collate(list(items[first : first + 4]))

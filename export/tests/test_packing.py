@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decodekit.errors import ParameterError
-from decodekit_export.collate import IGNORED, Collate, CollatePacked, as_items
+from decodekit_export.collate import IGNORED, Collate, CollatePacked, Items
 from decodekit_export.data import Row
 from decodekit_export.loss import focus, loss_of_trained
 from decodekit_export.packing import Packed, check_apart, windows_of
@@ -74,7 +74,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(checkpoint, a
     for packed in (False, True):
         model = start.load_model()
         model.set_attn_implementation(attention)
-        items = Packed(rows, 48) if packed else as_items(rows)
+        items = Packed(rows, 48) if packed else Items(rows)
         batch = (CollatePacked(2) if packed else Collate(2))(list(items))
         assert sorted(batch.pop("lines")) == list(range(1, 17))
         wanted, labels = focus(batch.pop("labels"), keeps=True)

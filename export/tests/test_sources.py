@@ -271,6 +271,16 @@ def test_bad_rows_are_skipped_as_far_as_was_asked_for_and_all_are_listed(read, t
         read("pairs.jsonl", skip_bad=29)
 
 
+def test_bad_rows_of_a_file_that_is_divided_are_told_once(chat, tmp_path):
+    path = tmp_path / "a.jsonl"
+    good = [json.dumps({"prompt": f"p{i}", "completion": "c"}) for i in range(40)]
+    path.write_text("\n".join(["{", *good, "{"]))
+    reading = Reading(max_length=99, skip_bad=5, bad_folder=tmp_path)
+    train, valid = load_both(path, Path("30%"), chat, reading)
+    assert (train.counts.bad, valid.counts.bad) == (2, 0)
+    assert train.counts.rows + valid.counts.rows == 40
+
+
 def test_nothing_is_listed_where_nothing_is_bad(read, tmp_path):
     read("pairs.jsonl", lines(*RECORDS), skip_bad=3)
     assert not (tmp_path / "pairs.jsonl.bad.txt").exists()

@@ -47,10 +47,7 @@ PAIRS = [
     ("Who?", "She did."),
     ("c", "d" * 9),
 ]
-BASIC = Settings(
-    epochs=3, batch_size=2, accumulate=2, learning_rate=1e-3, evaluate_every=3, order="grouped", seed=3
-)
-FULL = BASIC
+FULL = Settings(epochs=3, batch_size=2, accumulate=2, learning_rate=1e-3, order="grouped", seed=3)
 LORA = Settings(
     epochs=3,
     batch_size=1,
