@@ -72,6 +72,17 @@ def keep_evenly(logits: Array, kept: Array) -> Array:
     return np.minimum(logits, bound)
 
 
+def few_true(mask: Array) -> Array:
+    """The columns where a mask, bool [N], is true, ascending: `flatnonzero`, faster where few are.
+
+    Eight columns are one word of which most are zero.
+    """
+    whole = len(mask) // 8 * 8
+    words = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
+    columns = np.append((words[:, None] * 8 + np.arange(8)).ravel(), np.arange(whole, len(mask)))
+    return columns[mask[columns]]
+
+
 def kth_largest(logits: Array, k: int | Array) -> Array:
     """The k-th largest logit of each row, [..., 1].
 
@@ -92,10 +103,17 @@ def k_best(row: Array, k: int) -> Array:
     k  in [1, N // BLOCK]
 
     Of blocks of candidates, k have a best one that is as good as the k-th best of these; so
-    the k-th of all is no worse, and nothing below it needs to be looked at.
+    the k-th of all is no worse, and neither what is below it nor any other block needs to be looked at.
     """
     blocks = len(row) // BLOCK
-    best = row[: blocks * BLOCK].reshape(BLOCK, blocks).max(axis=0)
-    contenders = np.flatnonzero(~(row < kth_largest(best, k)))  # NaN, if there is one, contends
+    table, rest = row[: blocks * BLOCK].reshape(BLOCK, blocks), row[blocks * BLOCK :]
+    best = table.max(axis=0)
+    bound = kth_largest(best, k)
+    good = np.flatnonzero(~(best < bound))  # NaN, if there is one, contends
+    if len(good) * 8 > blocks:
+        contenders = np.flatnonzero(~(row < bound))
+    else:
+        place, block = divmod(np.flatnonzero(~(table.take(good, axis=1) < bound)), len(good))
+        contenders = np.append(place * blocks + good[block], blocks * BLOCK + np.flatnonzero(~(rest < bound)))
     values = row[contenders]
     return contenders[values >= kth_largest(values, k)]

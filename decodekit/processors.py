@@ -110,6 +110,13 @@ class LogitsProcessor:
         """Reshaped logits, float [B, N], same shape and dtype; -inf removes a candidate."""
         raise NotImplementedError
 
+    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
+        """A shortcut past `process` for who only removes candidates: those of one row [1, N] that stay.
+
+        Their columns, int [M], ascending, or a mask, bool [N]; None: ask `process`. NumPy only.
+        """
+        return None
+
     def accept(self, logits: Array, column: Array, state: State) -> State:
         """State after `column` int [B] was drawn from the `logits` that `process` returned."""
         return state

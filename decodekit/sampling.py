@@ -16,10 +16,11 @@ import numpy as np
 
 from decodekit import noise
 from decodekit.errors import ContractError, NumericalError
-from decodekit.ops import Array
+from decodekit.ops import Array, few_true, keep
 from decodekit.origin import describe, named
 from decodekit.processors import LogitsProcessor, State, Step
 
+WORTH = 4  # columns are dropped where a fourth of them is left at most: a copy costs too
 SMALL = 4096  # candidates up to which the plain form is faster than the pruned one
 
 
@@ -111,6 +112,10 @@ class Sampler:
                 logits, step = best_columns(logits, step)
                 stages.append(Stage(logits, step.ids))
                 continue
+            if self.compact and (kept := _keep(processor, logits, step, state)) is not None:
+                logits, step = kept
+                stages.append(Stage(logits, step.ids))
+                continue
             logits = _process(processor, logits, step, state)
             stages.append(Stage(logits, step.ids))
             if self.compact:
@@ -195,12 +200,23 @@ def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     return _pick(logits, column)[:, None], Step(step.rows, _pick(step.ids, column)[:, None])
 
 
+def keep_columns(logits: Array, step: Step, kept: Array) -> tuple[Array, Step]:
+    """The one row of logits [1, N] without what is not `kept`, see `LogitsProcessor.survivors`."""
+    if kept.dtype == bool:
+        count = np.count_nonzero(kept)
+        if count * WORTH > len(kept):
+            return keep(logits, kept[None]), step
+        kept = few_true(kept) if count * 64 < len(kept) else np.flatnonzero(kept)
+    ids = kept[None] if step.whole else step.ids[:, kept]
+    return logits[:, kept], replace(step, ids=ids)
+
+
 def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     """The same distribution over fewer columns; nothing a processor may observe changes."""
     alive = logits != -np.inf
     counts = [int(np.count_nonzero(row)) for row in alive]
     width = max(1, *counts)
-    if width * 4 > logits.shape[-1]:
+    if width * WORTH > logits.shape[-1]:
         return logits, step  # not worth the copy
     kept = np.full((len(logits), width), -np.inf, logits.dtype)
     ids = np.broadcast_to(step.ids[:, :1], kept.shape).copy()
@@ -225,6 +241,17 @@ def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State
             f"{describe(processor)} must keep shape and dtype, {logits.dtype} {list(logits.shape)}, got {got}"
         )
     return out
+
+
+def _keep(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> tuple[Array, Step] | None:
+    """What a processor says it keeps of one row; None: it does not say, or nothing."""
+    if type(processor).survivors is LogitsProcessor.survivors or len(logits) > 1:
+        return None
+    with named(processor, _place(step)):
+        kept = processor.survivors(_read_only(logits), step, state)
+        if kept is None or not (kept.any() if kept.dtype == bool else kept.size):
+            return None
+        return keep_columns(logits, step, kept)
 
 
 def _accept(processor: LogitsProcessor, state: State, stage: Stage, tokens: Array, step: Step) -> State:

@@ -220,6 +220,34 @@ def test_every_law_finds_who_breaks_it(fault, law, monkeypatch):
     assert str(caught.value).startswith(law)
 
 
+class Tells(LogitsProcessor):
+    """Keeps what is positive, and says of its survivors what `told` makes of them."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def process(self, logits, step, state):
+        return np.where(
+            (logits > 0) | (logits == logits.max(axis=-1, keepdims=True)), logits, -np.inf
+        ).astype(logits.dtype)
+
+    def survivors(self, logits, step, state):
+        return self.told(np.isfinite(self.process(logits, step, state)[0]))
+
+
+@pytest.mark.parametrize("told", [lambda mask: mask, np.flatnonzero, lambda mask: None])
+def test_survivors_may_be_told_as_a_mask_or_as_columns(told):
+    check_logits_processor(Tells(told))
+
+
+@pytest.mark.parametrize(
+    "told", [np.logical_not, lambda mask: np.flatnonzero(mask)[1:], lambda mask: np.flatnonzero(mask)[::-1]]
+)
+def test_who_tells_other_survivors_is_found(told):
+    with pytest.raises(AssertionError, match=r"^`survivors` are the candidates that process keeps"):
+        check_logits_processor(Tells(told))
+
+
 @pytest.mark.parametrize(
     "right", [Greedy(), TopP(0.3), RepetitionPenalty(1.3, window=4), Wrong(None), MinNewTokens(2, [3])]
 )
@@ -431,7 +459,7 @@ def test_check_reports_every_law(run, tmp_path):
     status, out, _ = run("plugins", "check", "top_p", "-o", "p=0.7", "--json", "--badge", str(badge))
     report = json.loads(out)["top_p"]
     assert status == 0 and report["passed"] and report["options"] == {"p": 0.7}
-    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 24
+    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 25
     assert report["array_api"] == "yes"
     assert report["microseconds"].keys() == {"32000", "49152", "151936"}
     assert "contract kept" in badge.read_text()

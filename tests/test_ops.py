@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from decodekit import LogitsProcessor, Sampler
 from decodekit.errors import ContractError
-from decodekit.ops import BLOCK, SMALL, k_best, keep, keep_evenly, keep_few, kth_largest
+from decodekit.ops import BLOCK, SMALL, few_true, k_best, keep, keep_evenly, keep_few, kth_largest
 from decodekit.processors import Step
 from decodekit.sampling import drop_removed_columns
 from decodekit.strategies.min_p import MinP, min_p
@@ -240,3 +240,11 @@ def test_counts_are_how_often_an_id_occurs(seed, batch, dense):
     for i, row in enumerate(rows):
         assert counts[i].tolist() == [row.ids.tolist().count(id) for id in step.ids[i].tolist()]
         assert generated[i].tolist() == [row.generated.tolist().count(id) for id in step.ids[i].tolist()]
+
+
+@pytest.mark.parametrize("size", [0, 7, 8, 9, 4096, 4099])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 1.0])
+def test_few_true_columns_are_found(size, share):
+    mask = np.random.default_rng(size).random(size) < share
+    assert np.array_equal(few_true(mask), np.flatnonzero(mask))
+    assert np.array_equal(few_true(~mask), np.flatnonzero(~mask))

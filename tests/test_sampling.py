@@ -73,6 +73,53 @@ def test_dropping_removed_columns_changes_no_token(chain, seed):
     assert ids(chain, seed, compact=True) == ids(chain, seed, compact=False)
 
 
+LARGE = [
+    (TopK(50),),
+    (TopP(0.9), TopK(3)),
+    (MinP(0.02), TopP(0.6), MinP(0.3)),
+    (Temperature(0.7), TopK(40), TopP(0.5)),
+    (FrequencyPenalty(0.5), MinP(0.1), RepetitionPenalty(1.5), TopP(0.9)),
+]
+
+
+@pytest.mark.parametrize("chain", LARGE, ids=repr)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**64 - 1), grid=st.sampled_from([1e-4, 0.5]), scale=st.sampled_from([0.5, 3.0]))
+def test_survivors_are_what_is_not_removed(chain, seed, grid, scale):
+    rng, size = np.random.default_rng(seed), 9_001
+    logits = (np.round(rng.standard_normal((1, size)) * scale / grid) * grid).astype(np.float32)  # with ties
+    logits[rng.random((1, size)) < 0.1] = -np.inf
+    step = Step.dense(histories(rng.integers(0, size, 50).tolist()), size)
+    quick, plain = (
+        Sampler(chain, compact=compact).draw(logits, step, ((),) * len(chain)) for compact in (True, False)
+    )
+    assert quick.tokens == plain.tokens and quick.scores == plain.scores
+    for short, whole in zip(quick.stages, plain.stages, strict=True):
+        left, expected = (stage.logits > -np.inf for stage in (short, whole))
+        assert np.array_equal(short.ids[left], whole.ids[expected])
+        assert np.array_equal(short.logits[left], whole.logits[expected])
+
+
+def test_survivors_that_are_none_are_not_asked_for_again():
+    class Nobody(TopK):
+        def survivors(self, logits, step, state):
+            return np.zeros(logits.shape[1], bool)
+
+    sampler = Sampler((Nobody(1),))
+    assert sampler(TABLE[:1], Step.dense(histories([0]), V), sampler.init(1))[0] == TABLE[0].argmax()
+
+
+@pytest.mark.parametrize("told", [np.ones(3, bool), np.asarray([V])], ids=["mask", "column"])
+def test_survivors_that_are_no_columns_end_the_request_with_a_name(told):
+    class Elsewhere(TopK):
+        def survivors(self, logits, step, state):
+            return told
+
+    sampler = Sampler((Elsewhere(1),))
+    with pytest.raises(StrategyError, match=r"Elsewhere\(k=1\).* raised "):
+        sampler(TABLE[:1], Step.dense(histories([0]), V), sampler.init(1))
+
+
 def test_a_row_draws_the_same_token_alone_and_in_a_batch():
     sampler = Sampler((Temperature(0.9), TopK(8), TopP(0.9)))
     rows = histories([4], [9], [11])

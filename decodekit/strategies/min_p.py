@@ -17,10 +17,15 @@ def min_p(logits: Array, p: float | Array) -> Array:
     logits  float [..., N], nats
     p       ratio in [0, 1], scalar or [..., 1]; 0 keeps everything, 1 the best and its equals
     """
+    return keep(logits, _probable(logits, p))
+
+
+def _probable(logits: Array, p: float | Array) -> Array:
+    """Whether a candidate is at least p times as probable as the best one, bool [..., N]."""
     xp = array_namespace(logits)
     with np.errstate(divide="ignore"):
         bound = xp.log(xp.asarray(p, dtype=logits.dtype))
-    return keep(logits, logits >= xp.max(logits, axis=-1, keepdims=True) + bound)
+    return logits >= xp.max(logits, axis=-1, keepdims=True) + bound
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class MinP(LogitsProcessor):
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return logits if self.p == 0 else min_p(logits, self.p)
+
+    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
+        return None if self.p == 0 else _probable(logits[0], self.p)
 
 
 @hookimpl

@@ -59,6 +59,10 @@ class TopK(LogitsProcessor):
     def process(self, logits: Array, step: Step, state: State) -> Array:
         return top_k(logits, self.k) if self.k > 0 else logits
 
+    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
+        n = logits.shape[-1]
+        return k_best(logits[0], self.k) if n > SMALL and 0 < self.k <= n // BLOCK else None
+
 
 @hookimpl
 def register_logits_processors(register: Register) -> None:

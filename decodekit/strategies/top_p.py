@@ -104,6 +104,9 @@ class TopP(LogitsProcessor):
         edges = [[nucleus_edge_pruned(row, self.p)] for row in logits]
         return keep(logits, logits >= np.asarray(edges, logits.dtype))
 
+    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
+        return None if self.p == 1 else logits[0] >= logits.dtype.type(nucleus_edge_pruned(logits[0], self.p))
+
 
 @hookimpl
 def register_logits_processors(register: Register) -> None:

@@ -19,6 +19,8 @@ from decodekit.testing.bench import DEAD, Bench
 from decodekit.testing.obedience import obey
 from decodekit.testing.surroundings import changed, surroundings
 
+MANY = 8192  # candidates, where shortcuts begin
+
 
 def writes_to_no_input(bench: Bench) -> None:
     """never writes to its inputs"""
@@ -124,6 +126,19 @@ def takes_fewer_columns(bench: Bench) -> None:
     assert np.allclose(replace(row, logits=dead)()[:, left], fewer, rtol=1e-5, atol=1e-5)
 
 
+def tells_its_survivors(bench: Bench) -> None:
+    """`survivors` are the candidates that process keeps, as they are"""
+    for vocabulary in (bench.logits.shape[1], MANY):
+        row = Bench.of(bench.processor, vocabulary).row(0)
+        kept = bench.processor.survivors(row.logits, row.step, bench.processor.init(1))
+        if kept is None:
+            continue
+        expected = np.full_like(row.logits, -np.inf)
+        expected[:, kept] = row.logits[:, kept]
+        assert np.array_equal(row(), expected), f"of {vocabulary} candidates"
+        assert kept.dtype == bool or (np.diff(kept) > 0).all(), "columns ascend"
+
+
 LAWS: tuple[Callable[[Bench], None], ...] = (
     writes_to_no_input,
     takes_a_step,
@@ -137,6 +152,7 @@ LAWS: tuple[Callable[[Bench], None], ...] = (
     keeps_to_its_row,
     asks_for_ids,
     takes_fewer_columns,
+    tells_its_survivors,
     *sequence_laws.LAWS,
 )
 

@@ -119,4 +119,16 @@ MUTANTS = [
         new="place[here] = np.arange(len(here))",
         tests=PENALTIES,
     ),
+    Planted(
+        name="survivors forget their ids",
+        old="ids = kept[None] if step.whole else step.ids[:, kept]",
+        new="ids = kept[None]",
+        tests=DRAW,
+    ),
+    Planted(
+        name="of few true columns the last ones are forgotten",
+        old="np.arange(whole, len(mask)))",
+        new="np.arange(whole, whole))",
+        tests=("tests/test_ops.py", *DRAW),
+    ),
 ]
