@@ -1,9 +1,5 @@
 """
-Sampling: from logits to one token per row.
-
-A draw is argmax(logits + noise). Under Gumbel noise that picks column i with
-probability softmax(logits)[i] (Gumbel, 1954; Maddison et al., "A* Sampling",
-NeurIPS 2014, arXiv:1411.0030). The noise is keyed by place, see `noise`.
+Sampling: from logits to one token per row, by a chain of processors and a draw.
 """
 
 from __future__ import annotations
@@ -15,56 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from decodekit import noise
+from decodekit.columns import best_columns, drop_removed_columns, keep_columns, pick
+from decodekit.drawing import sample
 from decodekit.errors import ContractError, NumericalError
-from decodekit.ops import Array, few_true, keep
+from decodekit.ops import Array
 from decodekit.origin import describe, named
 from decodekit.processors import LogitsProcessor, State, Step
-
-WORTH = 4  # columns are dropped where a fourth of them is left at most: a copy costs too
-SMALL = 4096  # candidates up to which the plain form is faster than the pruned one
-
-
-def sample(logits: Array, keys: Array, ids: Array) -> Array:
-    """The column of each row's token, int [B].
-
-    logits  float [B, N], -inf for removed candidates
-    keys    uint32 [B, 4], see `noise.keys`
-    ids     int [B, N]
-    """
-    if logits.shape[-1] <= SMALL:
-        return sample_plainly(logits, keys, ids)
-    return np.asarray([sample_pruned(logits[i], keys[i : i + 1], ids[i]) for i in range(len(logits))])
-
-
-def sample_plainly(logits: Array, keys: Array, ids: Array) -> Array:
-    """The definition: argmax(logits + noise), int [B]."""
-    return np.argmax(logits + noise.gumbel(keys, ids), axis=-1)
-
-
-def sample_pruned(logits: Array, key: Array, ids: Array) -> int:
-    """What `sample_plainly` gives for one row, without the noise of candidates that cannot win.
-
-    logits [N], key [1, 4], ids [N]. A first score `found` comes from a few promising candidates.
-    Then a candidate needs noise above found - logit to win, hence a uniform number above a bound;
-    two bounds, one for candidates near the best logit and one for those further down, are
-    compared with the leading bits of the hash. What passes, a few hundred of 100,000, is scored.
-    """
-    best = logits.max()
-    near = best - logits.dtype.type(6.0)  # nats
-    bits = noise.high_bits(key, ids[None])[0]
-
-    def scores(columns: Array) -> Array:
-        return logits[columns] + noise.gumbel(key, ids[columns][None])[0]
-
-    def needed(excess: float) -> np.uint32:  # leading bits of the smallest u whose noise exceeds it
-        return np.uint32(max(0, int(math.exp(-math.exp(-max(excess, -5.0))) * 2.0**32) - 2))
-
-    lucky = np.flatnonzero(bits >= np.uint32(2**32 * (1 - 256 / len(bits))))
-    found = scores(np.append(lucky, logits.argmax())).max()
-    contends = bits >= needed(found - float(near))
-    contends |= (logits >= near) & (bits >= needed(found - float(best)))
-    columns = np.flatnonzero(contends)
-    return int(columns[scores(columns).argmax()])
 
 
 @dataclass(frozen=True)
@@ -93,7 +45,7 @@ class Sampler:
             score, tokens = left[:, 0], shaped.ids[:, 0]
         else:
             column = sample(left, noise.keys(step.rows), shaped.ids)
-            score, tokens = _pick(left, column), _pick(shaped.ids, column)
+            score, tokens = pick(left, column), pick(shaped.ids, column)
         if not _finite(score):
             check_logits(logits, step)
             raise self.culprit(stages, step)
@@ -194,39 +146,6 @@ def check_logits(logits: Array, step: Step) -> None:
         )
 
 
-def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
-    """The best candidate of each row, of equals the first: all that a greedy processor would leave."""
-    column = logits.argmax(axis=-1)
-    return _pick(logits, column)[:, None], Step(step.rows, _pick(step.ids, column)[:, None])
-
-
-def keep_columns(logits: Array, step: Step, kept: Array) -> tuple[Array, Step]:
-    """The one row of logits [1, N] without what is not `kept`, see `LogitsProcessor.survivors`."""
-    if kept.dtype == bool:
-        count = np.count_nonzero(kept)
-        if count * WORTH > len(kept):
-            return keep(logits, kept[None]), step
-        kept = few_true(kept) if count * 64 < len(kept) else np.flatnonzero(kept)
-    ids = kept[None] if step.whole else step.ids[:, kept]
-    return logits[:, kept], replace(step, ids=ids)
-
-
-def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
-    """The same distribution over fewer columns; nothing a processor may observe changes."""
-    alive = logits != -np.inf
-    counts = [int(np.count_nonzero(row)) for row in alive]
-    width = max(1, *counts)
-    if width * WORTH > logits.shape[-1]:
-        return logits, step  # not worth the copy
-    kept = np.full((len(logits), width), -np.inf, logits.dtype)
-    ids = np.broadcast_to(step.ids[:, :1], kept.shape).copy()
-    for row, count in enumerate(counts):
-        columns = np.flatnonzero(alive[row])  # in column order: ties break alike
-        kept[row, :count] = logits[row, columns]
-        ids[row, :count] = step.ids[row, columns]
-    return kept, replace(step, ids=ids)
-
-
 def _init(processor: LogitsProcessor, batch: int) -> State:
     with named(processor, "its start"):
         return processor.init(batch)
@@ -258,7 +177,7 @@ def _accept(processor: LogitsProcessor, state: State, stage: Stage, tokens: Arra
     if type(processor).accept is LogitsProcessor.accept:
         return state
     column = np.argmax(stage.ids == tokens[:, None], axis=-1)
-    survived = (_pick(stage.ids, column) == tokens) & np.isfinite(_pick(stage.logits, column))
+    survived = (pick(stage.ids, column) == tokens) & np.isfinite(pick(stage.logits, column))
     if not survived.all():
         return state
     with named(processor, _place(step)):
@@ -278,9 +197,3 @@ def _finite(row: Array) -> bool:
 
 def _place(step: Step) -> str:
     return "token " + ", ".join(str(len(row.generated)) for row in step.rows)
-
-
-def _pick(array: Array, column: Array) -> Array:
-    if len(column) == 1:
-        return array[0, column]
-    return array[np.arange(len(column)), column]

@@ -38,6 +38,7 @@ LAYERS = [
     {"progress", "plugin_choice", "tokenizer", "chat_template"},
     {"script"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
+    {"columns", "drawing"},
     {"sampling", "cached_model", "strategies", "slots", "stop_ids", "onnx_schema", "manifest"},
     {"graph_sampling", "companion", "logprobs", "plugins", "onnx_file", "contest", "verdict", "search"},
     {"answer"},
@@ -72,7 +73,7 @@ ONLY_HERE = {
     "spox": {"graph_sampling"},
 }
 NEVER = {"torch", "onnx", "transformers"}
-PURE = {"ops", "processors", "noise", "sampling", "strategies", "stopping", "history"}
+PURE = {"ops", "processors", "noise", "columns", "drawing", "sampling", "strategies", "stopping", "history"}
 
 
 def imports(path):

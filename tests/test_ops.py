@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from decodekit import LogitsProcessor, Sampler
+from decodekit.columns import drop_removed_columns
 from decodekit.errors import ContractError
 from decodekit.ops import BLOCK, SMALL, few_true, k_best, keep, keep_evenly, keep_few, kth_largest
 from decodekit.processors import Step
-from decodekit.sampling import drop_removed_columns
 from decodekit.strategies.min_p import MinP, min_p
 from decodekit.strategies.top_k import TopK, top_k, top_k_pruned
 from decodekit.strategies.top_p import TopP, nucleus_edge, nucleus_edge_pruned, top_p

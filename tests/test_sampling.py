@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decodekit import LogitsProcessor, Sampler, Step, noise, stream
+from decodekit.drawing import sample_plainly, sample_pruned
 from decodekit.errors import ContractError, NumericalError, StrategyError
 from decodekit.history import History
-from decodekit.sampling import sample_plainly, sample_pruned
 from decodekit.strategies.greedy import Greedy
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.strategies.min_p import MinP

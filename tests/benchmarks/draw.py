@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from decodekit import Step, noise
-from decodekit.sampling import sample_plainly, sample_pruned
+from decodekit.drawing import sample_plainly, sample_pruned
 from decodekit.testing import histories
 
 RUNS = 50

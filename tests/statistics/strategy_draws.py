@@ -10,10 +10,11 @@ from exactness.definitions import definition, looks_back
 from exactness.reference import Row
 
 from decodekit import noise
+from decodekit.drawing import sample
 from decodekit.history import History
 from decodekit.plugins import load_plugins
 from decodekit.processors import Step
-from decodekit.sampling import Sampler, sample
+from decodekit.sampling import Sampler
 from decodekit.strategies.top_k import top_k
 
 K = 16  # candidates

@@ -15,10 +15,10 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor, Step, noise
+from decodekit.drawing import sample
 from decodekit.ops import Array, keep
 from decodekit.parameters import Whole
 from decodekit.processors import State
-from decodekit.sampling import sample
 from decodekit_watermark.context import KEYS, MOST, contexts, is_repeated, secrets
 from decodekit_watermark.evidence import Detection
 from decodekit_watermark.tails import gamma_tail
