@@ -73,13 +73,13 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
         "score": Score(plugins),
         "replay": Replay(plugins),
         "inspect": Inspect(plugins),
-        "verify": Verify(),
+        "verify": Verify(plugins),
         "plugins": PluginsCommand(plugins),
         "doctor": Doctor(plugins),
     }
-    added = {name: factory() for name, (factory, _) in plugins.commands.entries.items()}
+    added = {name: command(plugins) for name, (command, _) in plugins.commands.entries.items()}
     for name, command in (own | added).items():
-        verb = verbs.add_parser(name, help=command.help, description=command.help)
+        verb = verbs.add_parser(name.replace("_", "-"), help=command.help, description=command.help)
         verb.add_argument("--debug", action="store_true", help="show where an error came from")
         command.add_arguments(verb)
         verb.set_defaults(command=command)

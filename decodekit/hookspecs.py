@@ -23,16 +23,24 @@ def register_stopping_criteria(register: Register) -> None:
 
 @hookspec
 def register_commands(register: Register) -> None:
-    """Call `register(name, command)` for each verb of the `decodekit` command; see `Command`."""
+    """Call `register(name, command)` for each verb of the `decodekit` command, a class; see `Command`.
+
+    The verb of `serve_ray` is written serve-ray.
+    """
 
 
 class Command:
     """A verb of the `decodekit` command: a line of help, its arguments, and what it does.
 
     Heavy imports belong inside `run`: the module of a command is loaded whenever plugins are.
+
+    plugins  what is installed and not disabled, a `decodekit.plugins.Plugins`; give it to `decodekit.load`
     """
 
     help: str = ""
+
+    def __init__(self, plugins: Any) -> None:
+        self.plugins = plugins
 
     def add_arguments(self, parser: Any) -> None:
         """Declare options on an argparse.ArgumentParser."""

@@ -259,6 +259,39 @@ def test_a_plugin_that_raises_at_a_step_is_named_with_its_distribution(tmp_path)
     assert "decodekit-falls 1.0" in done.stderr and "RuntimeError('lost') at token 0" in done.stderr
 
 
+TELLS = """
+import decodekit
+from decodekit import Command, hookimpl
+
+class Tells(Command):
+    def run(self, args):
+        with decodekit.load("tagline", plugins=self.plugins) as decoder:
+            assert decoder.plugins is self.plugins
+            print("same" in decoder.plugins.logits_processors.entries)
+        return 0
+
+@hookimpl
+def register_commands(register):
+    register("tells_it", Tells)
+"""
+
+
+def test_a_command_of_a_plugin_uses_what_is_not_disabled(tmp_path, monkeypatch):
+    plugin(tmp_path, "first", REGISTERS)
+    plugin(tmp_path, "tells", TELLS)
+    monkeypatch.setenv("DECODEKIT_PLUGINS_FILE", str(tmp_path / "plugins.json"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("DECODEKIT_PLUGINS", raising=False)
+
+    def run(*words):
+        command = [sys.executable, "-m", "decodekit.cli", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert run("tells-it") == "True"
+    run("plugins", "disable", "first")
+    assert run("tells-it") == "False"
+
+
 def test_a_closed_pipe_ends_quietly():
     command = f"{sys.executable} -m decodekit.cli plugins list --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

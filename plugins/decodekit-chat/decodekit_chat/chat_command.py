@@ -44,7 +44,9 @@ class ChatCommand(Command):
         for given in ("criterion", "min_new_tokens", "ignore_eos", "max_time", "stop", "stop_token_id"):
             if getattr(args, given):
                 raise ParameterError(f"--{given.replace('_', '-')} is not for chat; use `decodekit generate`")
-        with load(args.bundle, device=args.device, threads=args.threads) as decoder:
+        with load(
+            args.bundle, device=args.device, threads=args.threads, plugins=self.plugins
+        ) as decoder:
             talk = Conversation(
                 decoder,
                 seed=args.seed,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from decodekit.commands.batch import Batch, begun_with
 from decodekit.parameters import real, whole
-from decodekit.plugin_choice import allowed
-from decodekit.plugins import Plugins, load_plugins
+from decodekit.plugin_choice import Choice
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
@@ -19,13 +17,6 @@ if TYPE_CHECKING:
 
 class RayBatch(Batch):
     """decodekit batch MODEL IN OUT --ray ADDRESS"""
-
-    def __init__(self) -> None:
-        pass  # every start of the command line comes here, and most want something else
-
-    @cached_property
-    def plugins(self) -> Plugins:  # type: ignore[override]
-        return load_plugins(allowed())
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         super().add_arguments(parser)
@@ -52,7 +43,7 @@ class RayBatch(Batch):
                 **{"device": args.device, "threads": args.threads},
                 **{"max_rows": args.max_rows, "deterministic": args.deterministic},
             },
-            plugins=allowed(),
+            plugins=Choice(frozenset(p.name for p in self.plugins.installed if p.state == "ok")),
             defaults=defaults,
             how=dict(how),
             facts=begun_with(decoder, {}),

@@ -14,6 +14,7 @@ from decodekit.hookspecs import Command
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
+    from decodekit.plugins import Plugins
     from decodekit_server.limits import Limits
     from decodekit_server.models import Models
 
@@ -76,7 +77,7 @@ class Serve(Command):
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.WARNING)
         logging.getLogger("decodekit_server").setLevel(logging.WARNING if args.quiet else logging.INFO)
         with listening:
-            models = _load(args, limits)
+            models = _load(args, limits, self.plugins)
             address = listening.getsockname()
             where = f"[{address[0]}]" if ":" in address[0] else address[0]
             print(
@@ -99,7 +100,7 @@ class Serve(Command):
         return 4 if server.failed else 0
 
 
-def _load(args: argparse.Namespace, limits: Limits) -> Models:
+def _load(args: argparse.Namespace, limits: Limits, plugins: Plugins) -> Models:
     from decodekit.loading import load
     from decodekit.memory import free_memory
     from decodekit_server.models import NAME, Models
@@ -112,6 +113,7 @@ def _load(args: argparse.Namespace, limits: Limits) -> Models:
             path if equals else written,
             device=args.device,
             threads=args.threads,
+            plugins=plugins,
             draft=args.draft if i == 0 else None,
             max_rows=args.rows,
             cache_bytes=share,
