@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from decodekit_server import chains, openapi, playground
 from decodekit_server.api import chat, completions, messages, responses
 from decodekit_server.auth import Keys
-from decodekit_server.endpoint import Endpoint, Handle, send_json
+from decodekit_server.endpoint import Endpoint, Handle
 from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk, Generating
 from decodekit_server.guard import Guard
@@ -68,7 +68,7 @@ def create_app(
     posts, gets = _posts(desk), _gets(desk)
     about = openapi.document(
         models.by_name,
-        [(path, params, _about(params)) for path, params, _, _ in posts],
+        [(path, params, _about(params)) for path, params, _ in posts],
         [(path, TEXT if path == "/metrics" else "application/json", text) for path, _, text in gets],
     )
 
@@ -77,12 +77,8 @@ def create_app(
 
     routes: list[BaseRoute] = [
         *(
-            Route(
-                path,
-                Endpoint(params, handle, anthropic=theirs, on_gone=desk.metrics.gone.inc),
-                methods=["POST"],
-            )
-            for path, params, handle, theirs in posts
+            Route(path, Endpoint(params, handle, on_gone=desk.metrics.gone.inc), methods=["POST"])
+            for path, params, handle in posts
         ),
         *(Route(path, get, methods=["GET"]) for path, get, _ in gets),
         Route("/openapi.json", described, methods=["GET"]),
@@ -100,18 +96,18 @@ def create_app(
     return App(guard, desk, tuple(routes))
 
 
-def _posts(desk: Desk) -> list[tuple[str, type[Params], Handle, bool]]:
-    """Path, parameters, what answers, and whether errors have Anthropic's shape."""
+def _posts(desk: Desk) -> list[tuple[str, type[Params], Handle]]:
+    """Path, parameters, and what answers."""
     texts = Texts(desk)
     return [
-        ("/v1/chat/completions", ChatParams, Generating(desk, chat), False),
-        ("/v1/completions", CompletionParams, Generating(desk, completions), False),
-        ("/v1/responses", ResponsesParams, Generating(desk, responses), False),
-        ("/v1/messages", MessagesParams, Generating(desk, messages), True),
-        ("/v1/messages/count_tokens", CountParams, texts.count, True),
-        ("/v1/score", ScoreParams, texts.score, False),
-        ("/tokenize", TokenizeParams, texts.tokenize, False),
-        ("/detokenize", DetokenizeParams, texts.detokenize, False),
+        ("/v1/chat/completions", ChatParams, Generating(desk, chat)),
+        ("/v1/completions", CompletionParams, Generating(desk, completions)),
+        ("/v1/responses", ResponsesParams, Generating(desk, responses)),
+        ("/v1/messages", MessagesParams, Generating(desk, messages)),
+        ("/v1/messages/count_tokens", CountParams, texts.count),
+        ("/v1/score", ScoreParams, texts.score),
+        ("/tokenize", TokenizeParams, texts.tokenize),
+        ("/detokenize", DetokenizeParams, texts.detokenize),
     ]
 
 
@@ -177,7 +173,7 @@ def _about(params: type[Params]) -> str:
 
 
 class _Told:
-    """Answers what routes raise in the shape of every other error."""
+    """Makes what routes raise an error like every other."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -189,7 +185,6 @@ class _Told:
             await self._app(scope, receive, send)
         except HTTPException as exc:
             code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
-            error = ApiError(exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}")
-            await send_json(
-                send, error.status, error.to_openai(), dict(exc.headers or {}) | {"connection": "close"}
-            )
+            raise ApiError(
+                exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}", more=exc.headers
+            ) from exc

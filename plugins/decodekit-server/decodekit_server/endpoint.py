@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from decodekit_server.api.writing import Event, compact
-from decodekit_server.errors import invalid, told
+from decodekit_server.errors import invalid, is_anthropic, told
 from decodekit_server.json_body import parse
 from decodekit_server.params import Params
 
@@ -27,15 +27,10 @@ JSON = b"application/json"
 
 
 class Endpoint:
-    """One route that takes JSON, as an ASGI application.
+    """One route that takes JSON, as an ASGI application. An error before the first byte is raised."""
 
-    anthropic  errors have the shape of that API
-    """
-
-    def __init__(
-        self, params: type[Params], handle: Handle, *, anthropic: bool = False, on_gone: Callable[[], None]
-    ) -> None:
-        self.params, self.anthropic = params, anthropic
+    def __init__(self, params: type[Params], handle: Handle, *, on_gone: Callable[[], None]) -> None:
+        self.params = params
         self._handle, self._on_gone = handle, on_gone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,15 +38,14 @@ class Endpoint:
             params = await self._read(await read(receive), content_type(scope))
         except Gone:
             return self._on_gone()
-        except Exception as exc:
-            return await self._fail(send, exc)
         work = asyncio.create_task(self._work(params, scope, send))
         gone = asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
             if not work.done():
-                self._on_gone()
+                return self._on_gone()
+            work.result()
+        finally:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
@@ -68,17 +62,15 @@ class Endpoint:
         return checked() if len(body) <= SMALL else await asyncio.to_thread(checked)
 
     async def _work(self, params: Params, scope: Scope, send: Send) -> None:
-        try:
-            answer = await self._handle(params, scope.get("tenant", ""))
-            if isinstance(answer, Mapping):
-                return await send_json(send, 200, answer)
-            events = answer
-            first = await anext(aiter(events))  # what fails before it has a status of its own
-        except Exception as exc:
-            return await self._fail(send, exc)
-        await self._stream(send, first, events)
+        answer = await self._handle(params, scope.get("tenant", ""))
+        if isinstance(answer, Mapping):
+            return await send_json(send, 200, answer)
+        first = await anext(aiter(answer))  # what fails before it has a status of its own
+        await self._stream(send, first, answer, anthropic=is_anthropic(scope["path"]))
 
-    async def _stream(self, send: Send, first: Event, events: AsyncIterator[Event]) -> None:
+    async def _stream(
+        self, send: Send, first: Event, events: AsyncIterator[Event], *, anthropic: bool
+    ) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": _sse(*first), "more_body": True})
@@ -86,19 +78,12 @@ class Endpoint:
             async for event in events:
                 await send({"type": "http.response.body", "body": _sse(*event), "more_body": True})
         except Exception as exc:
-            error = told(exc)
-            data = error.to_anthropic() if self.anthropic else error.to_openai()
-            body = _sse("error" if self.anthropic else "", data)
+            body = _sse("error" if anthropic else "", told(exc).content(anthropic=anthropic))
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             if hasattr(events, "aclose"):
                 await events.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _fail(self, send: Send, exc: Exception) -> None:
-        error = told(exc)
-        data = error.to_anthropic() if self.anthropic else error.to_openai()
-        await send_json(send, error.status, data, error.headers)
 
 
 class Gone(Exception):

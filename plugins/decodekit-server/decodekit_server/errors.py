@@ -1,8 +1,8 @@
 """
 Errors of the API: every exception becomes one status, one stable code and one line.
 
-Two shapes leave the server: that of OpenAI, {"error": {message, type, param, code}}, and for
-`/v1/messages` that of Anthropic, {"type": "error", "error": {type, message}}.
+Two shapes leave the server: that of OpenAI, {"error": {message, type, param, code}}, and below
+`/v1/messages` that of Anthropic, {"type": "error", "error": {type, message, code}}.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ from decodekit.hint import hint
 
 log = logging.getLogger("decodekit_server")
 
-RETRY = "1"  # seconds after which a full queue is worth another try
+HEADERS = {
+    401: {"www-authenticate": 'Basic realm="decodekit", charset="UTF-8"'},
+    429: {"retry-after": "1"},  # seconds after which a full queue is worth another try
+    503: {"retry-after": "1"},
+}
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -47,11 +51,19 @@ class ApiError(DecodekitError):
     """What a client is told instead of an answer.
 
     param  the field it is about, where there is one
+    more   headers, beside those of its status
     """
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(" ".join(message.split()))
-        self.status, self.code, self.param = status, code, param
+        self.status, self.code, self.param, self._more = status, code, param, dict(more or {})
 
     @property
     def kind(self) -> str:
@@ -60,18 +72,19 @@ class ApiError(DecodekitError):
 
     @property
     def headers(self) -> dict[str, str]:
-        if self.status == 401:
-            return {"www-authenticate": 'Basic realm="decodekit", charset="UTF-8"'}
-        if self.status in (408, 413):
-            return {"connection": "close"}  # what is left of the body is not read
-        return {"retry-after": RETRY} if self.status in (429, 503) else {}
+        return HEADERS.get(self.status, {}) | self._more
 
-    def to_openai(self) -> dict[str, Any]:
+    def content(self, *, anthropic: bool) -> dict[str, Any]:
+        """In the shape of one of the APIs."""
+        if anthropic:
+            kind = "api_error" if self.status >= 500 else self.kind
+            return {"type": "error", "error": {"type": kind, "message": str(self), "code": self.code}}
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
 
-    def to_anthropic(self) -> dict[str, Any]:
-        kind = "api_error" if self.status >= 500 else self.kind
-        return {"type": "error", "error": {"type": kind, "message": str(self), "code": self.code}}
+
+def is_anthropic(path: str) -> bool:
+    """Whether errors of this path have Anthropic's shape."""
+    return path == "/v1/messages" or path.startswith("/v1/messages/")
 
 
 def api_error(error: BaseException) -> ApiError:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decodekit_server.auth import Keys
 from decodekit_server.endpoint import send_json
-from decodekit_server.errors import ApiError, told
+from decodekit_server.errors import ApiError, is_anthropic, told
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
 from decodekit_server.metrics import Metrics
@@ -79,15 +79,17 @@ class Guard:
             log.info("%s %s %s %d %.1f ms", id, method, route, status or 499, seconds * 1000)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, answered: Callable[[], bool]) -> None:
+        body = Bounded(receive, self._limits)
         try:
             scope["tenant"] = self._check(scope)
-            await self._app(scope, Bounded(receive, self._limits), send)
+            await self._app(scope, body, send)
         except Exception as exc:
             if answered():
                 raise
             error = told(exc)
-            data = error.to_anthropic() if scope["path"].startswith("/v1/messages") else error.to_openai()
-            await send_json(send, error.status, data, error.headers | {"connection": "close"})
+            close = {} if body.is_whole else {"connection": "close"}  # what is left of it is not read
+            content = error.content(anthropic=is_anthropic(scope["path"]))
+            await send_json(send, error.status, content, error.headers | close)
 
     def _check(self, scope: Scope) -> str:
         """Whose request it is. ApiError for one that is not let in."""
@@ -125,10 +127,10 @@ class Bounded:
         self._receive, self._limits = receive, limits
         self._left = limits.body_bytes
         self._deadline = asyncio.get_running_loop().time() + limits.receive_seconds
-        self._whole = False
+        self.is_whole = False
 
     async def __call__(self) -> Message:
-        if self._whole:
+        if self.is_whole:
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -139,7 +141,7 @@ class Bounded:
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise too_large(self._limits)
-        self._whole = not message.get("more_body", False)
+        self.is_whole = not message.get("more_body", False)
         return message
 
 

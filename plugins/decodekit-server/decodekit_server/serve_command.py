@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from decodekit.commands.asking import add_machine
 from decodekit.errors import InputError, ParameterError
 from decodekit.hookspecs import Command
+from decodekit.parameters import whole
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
@@ -63,11 +64,9 @@ class Serve(Command):
         from decodekit_server.hosts import Hosts
         from decodekit_server.server import Server, listen
 
-        hosts, keys, limits = (
-            Hosts.of(args.host, args.host_name),
-            read_keys(args.key_file),
-            _limits(args.limit),
-        )
+        whole("--port", args.port, "[0, 65535]")
+        hosts, limits = Hosts.of(args.host, args.host_name), _limits(args.limit)
+        keys = read_keys(args.key_file)
         if not hosts.is_local and not keys:
             raise InputError(
                 f"--host {args.host} can be reached from elsewhere, so a key is needed; "

@@ -81,3 +81,23 @@ def test_errors_have_its_shape(client, ask):
         client.messages.create(
             model="tagline", messages=ask, max_tokens=4, extra_body={"thinking": {"type": "adaptive"}}
         )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "status", "code"),
+    [
+        ("GET", "/v1/messages", {}, 405, "E_METHOD"),
+        ("DELETE", "/v1/messages/count_tokens", {}, 405, "E_METHOD"),
+        ("POST", "/v1/messages/none", {"json": {}}, 404, "E_NOT_FOUND"),
+        ("POST", "/v1/messages", {"content": b"{"}, 400, "E_BODY"),
+        ("POST", "/v1/messages", {"headers": {"host": "evil.example"}}, 403, "E_HOST"),
+    ],
+)
+def test_an_error_before_a_handler_has_its_shape_too(http, method, path, fields, status, code):
+    answer = http.request(method, path, **fields)
+    content = answer.json()
+    assert (answer.status_code, content["type"], content["error"]["code"]) == (status, "error", code)
+    assert content["error"].keys() == {"type", "message", "code"}
+    assert status != 405 or answer.headers["allow"] == "POST"
+    other = http.request(method, path.replace("/v1/messages", "/v1/messages2"), **fields)
+    assert other.json()["error"].keys() == {"message", "type", "param", "code"}

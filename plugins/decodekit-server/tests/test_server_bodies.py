@@ -65,7 +65,16 @@ def test_a_wrong_method_is_told(http):
     answer = http.get("/v1/chat/completions")
     assert answer.status_code == 405 and answer.json()["error"]["code"] == "E_METHOD"
     assert http.post("/v1/models", json={}).status_code == 405
+    assert answer.headers["allow"] == "POST"
     assert http.get("/nothing").json()["error"]["code"] == "E_NOT_FOUND"
+
+
+def test_a_connection_is_closed_where_a_body_is_left_unread(http, ask):
+    body = {"model": "none", "messages": ask}
+    answer = http.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 404 and "connection" not in answer.headers
+    answer = http.post("/v1/chat/completions", json=body, headers={"host": "evil.example"})
+    assert answer.status_code == 403 and answer.headers["connection"] == "close"
 
 
 def talk(port, *parts, pause=0.0, seconds=5.0):

@@ -307,13 +307,16 @@ def test_what_does_not_end_in_time_ends_with_an_error(serve, scripted):
         (["a/b=tagline"], 2, "cannot be a model's name"),
         (["tagline", "--limit", "bytes=1"], 2, "no limit named 'bytes'"),
         (["tagline", "--limit", "queue=-1"], 2, "queue must be in [0, inf)"),
+        (["tagline", "--port", "99999"], 2, "--port must be in [0, 65535], got 99999"),
+        (["tagline", "--port", "-1"], 2, "--port must be in [0, 65535], got -1"),
+        (["tagline", "--rows", "0"], 2, "max_rows must be in [1, inf), got 0"),
     ],
 )
 def test_what_cannot_be_served_is_refused(capsys, words, status, why, monkeypatch):
     from decodekit import cli
 
     monkeypatch.delenv("DECODEKIT_API_KEY", raising=False)
-    assert cli.main(["serve", *words, "--port", "0"]) == status
+    assert cli.main(["serve", "--port", "0", *words]) == status
     assert why in capsys.readouterr().err
 
 
