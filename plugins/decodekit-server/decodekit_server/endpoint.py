@@ -54,10 +54,11 @@ class Endpoint:
         """The parameters in a body; a large one is read beside the loop, which goes on for others."""
 
         def checked() -> Params:
+            value = parse(body, kind)
             try:
-                return self.params.model_validate(parse(body, kind))
+                return self.params.model_validate(value)
             except ValidationError as exc:
-                raise invalid(exc) from None
+                raise invalid(exc, value) from None
 
         return checked() if len(body) <= SMALL else await asyncio.to_thread(checked)
 

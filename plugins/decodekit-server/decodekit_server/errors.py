@@ -8,9 +8,8 @@ Two shapes leave the server: that of OpenAI, {"error": {message, type, param, co
 from __future__ import annotations
 
 import logging
-import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -42,8 +41,6 @@ _KINDS = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_BRANCH = re.compile(r"\[|^constrained-|^[A-Z]")
-_TYPES = {"str", "int", "float", "bool", "none"}
 _THEIRS = (ParameterError, PromptError, TemplateError, TokenizerError, UnknownNameError, PluginError)
 
 
@@ -91,8 +88,6 @@ def api_error(error: BaseException) -> ApiError:
     """What a client is told of any exception. Faults of ours say no more than their code."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, ValidationError):
-        return invalid(error)
     if isinstance(error, QueueFullError):
         return ApiError(429, error.code, str(error))
     if isinstance(error, EngineClosedError | EngineStalledError):
@@ -113,11 +108,10 @@ def told(error: BaseException) -> ApiError:
     return answer
 
 
-def invalid(error: ValidationError) -> ApiError:
+def invalid(error: ValidationError, body: Any) -> ApiError:
     """The first thing wrong with a body, by the name of its field."""
     first = max(error.errors(include_url=False), key=_telling)
-    *outer, last = first["loc"] or ("",)
-    param = ".".join([*(str(part) for part in outer if not _is_branch(part)), *_field(last, first["type"])])
+    param = ".".join(_place(first["loc"], first["type"], body))
     if first["type"] == "extra_forbidden":
         return ApiError(400, "E_UNKNOWN_FIELD", f"{param}: no such field here{_near(error, first)}", param)
     what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -139,14 +133,21 @@ def _telling(error: Mapping[str, Any]) -> tuple[bool, bool, int]:
     return kind == "extra_forbidden", not kind.endswith("_type"), len(error["loc"])
 
 
-def _field(part: int | str, kind: str) -> list[str]:
-    """The end of a location, if it is a field: an unknown one may have any name."""
-    return [str(part)] if kind == "extra_forbidden" or (part != "" and not _is_branch(part)) else []
+def _place(location: Sequence[int | str], kind: str, body: Any) -> Iterator[str]:
+    """The parts of a location that a body has, or should: the others name alternatives of a union."""
+    *outer, last = location or ("",)
+    for part in outer:
+        if _has(body, part):
+            yield str(part)
+            body = body[part]
+    if _has(body, last) or kind == "missing":
+        yield str(last)
 
 
-def _is_branch(part: int | str) -> bool:
-    """Whether this part of a location names an alternative of a union, as pydantic spells them."""
-    return isinstance(part, str) and (_BRANCH.search(part) is not None or part in _TYPES)
+def _has(value: Any, part: int | str) -> bool:
+    if isinstance(value, list):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, dict) and part in value
 
 
 def _near(error: ValidationError, first: Mapping[str, Any]) -> str:

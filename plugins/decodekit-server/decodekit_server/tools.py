@@ -2,7 +2,8 @@
 Calls of tools, found in a model's text while it grows: JSON between <tool_call> and </tool_call>, or the
 whole text where a grammar forced it to be one call.
 
-What is no such call stays text. Time is linear in the text; nothing of it is ever run.
+What is no such call stays text; blanks around one are kept for text behind it. Time is linear in the text;
+nothing of it is ever run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 
 from decodekit import strict_json
 from decodekit.stopping import overlap
+from decodekit_server.ask import Ask
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -29,6 +31,19 @@ class ToolCall:
     id: str = field(default_factory=lambda: "call_" + secrets.token_hex(12))
 
 
+Part = str | ToolCall
+
+
+class PlainText:
+    """No call is looked for."""
+
+    def push(self, text: str) -> list[Part]:
+        return [text] if text else []
+
+    def end(self) -> list[Part]:
+        return []
+
+
 class MarkedCalls:
     """Calls between marks, text around them."""
 
@@ -36,10 +51,12 @@ class MarkedCalls:
         self._parts: list[str] = []  # of a call that is not closed yet
         self._inside = False
         self._held = ""
+        self._blanks: list[str] = []  # at the end of the text so far
+        self._called = False  # nothing but blanks came since the last call
 
-    def push(self, text: str) -> list[str | ToolCall]:
+    def push(self, text: str) -> list[Part]:
         """What is certain now: text, and whole calls."""
-        found: list[str | ToolCall] = []
+        found: list[Part] = []
         text, self._held = self._held + text, ""
         while text:
             mark = CLOSE if self._inside else OPEN
@@ -49,29 +66,41 @@ class MarkedCalls:
                 before, self._held = text[: len(text) - held], text[len(text) - held :]
             if self._inside:
                 self._parts.append(before)
-            elif before:
-                found.append(before)
+            else:
+                found += self._say(before)
             if not seen:
                 return found
             if self._inside:
-                found.append(self._close())
+                found += self._close()
             self._inside, text = not self._inside, after
         return found
 
-    def end(self) -> list[str | ToolCall]:
-        """What is left where the text ends."""
-        if not self._inside:
-            return [self._held] if self._held else []
-        self._parts.append(self._held)
-        return [OPEN + self._take()]
+    def end(self) -> list[Part]:
+        """What is left where the text ends, be it a call that lacks its mark only."""
+        if self._inside:
+            self._parts.append(self._held)
+            found = self._close(mark="")
+        else:
+            found = self._say(self._held)
+        return found if self._called else [*found, *self._blanks]
 
-    def _close(self) -> str | ToolCall:
-        text = self._take()
-        return read_call(text) or OPEN + text + CLOSE
-
-    def _take(self) -> str:
+    def _close(self, mark: str = CLOSE) -> list[Part]:
         text, self._parts = "".join(self._parts), []
-        return text
+        call = read_call(text)
+        if call is None:
+            return self._say(OPEN + text + mark)
+        self._called = True
+        return [call]
+
+    def _say(self, text: str) -> list[Part]:
+        """Text but for the blanks at its end."""
+        said = text.rstrip()
+        if not said:
+            self._blanks += [text] if text else []
+            return []
+        found = "".join((*self._blanks, said))
+        self._blanks, self._called = [text[len(said) :]] if len(said) < len(text) else [], False
+        return [found]
 
 
 class ForcedCall:
@@ -80,13 +109,23 @@ class ForcedCall:
     def __init__(self) -> None:
         self._parts: list[str] = []
 
-    def push(self, text: str) -> list[str | ToolCall]:
+    def push(self, text: str) -> list[Part]:
         self._parts.append(text)
         return []
 
-    def end(self) -> list[str | ToolCall]:
+    def end(self) -> list[Part]:
         text = "".join(self._parts)
         return [read_call(text) or text] if text else []
+
+
+Parser = PlainText | MarkedCalls | ForcedCall
+
+
+def parser(ask: Ask) -> Parser:
+    """What finds the calls in an answer."""
+    if not ask.parsed:
+        return PlainText()
+    return ForcedCall() if ask.constraint and ask.constraint.calls else MarkedCalls()
 
 
 def read_call(text: str) -> ToolCall | None:

@@ -5,7 +5,9 @@ import json
 import math
 from pathlib import Path
 
+import anthropic
 import openai
+import pydantic
 import pytest
 
 import decodekit
@@ -237,6 +239,154 @@ def test_responses_in_both_ways(client, ask):
     assert short.status == "incomplete" and short.incomplete_details.reason == "max_output_tokens"
     with client.responses.stream(**asked) as stream:
         assert stream.get_final_response().output_text == whole.output_text
+
+
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+
+
+def test_calls_in_responses(client):
+    asked = {"model": "caller", "input": "Is it sunny?", "tools": [WEATHER], "temperature": 0}
+    whole = client.responses.create(**asked)
+    message, call = whole.output
+    assert whole.output_text == "Let me look." and (message.type, message.status) == ("message", "completed")
+    assert (call.type, call.name, call.status) == ("function_call", "weather", "completed")
+    assert json.loads(call.arguments) == {"city": "Kyiv"} and call.call_id != call.id
+    assert (whole.tool_choice, whole.tools[0].name, whole.parallel_tool_calls) == ("auto", "weather", True)
+
+    *events, last = client.responses.create(**asked, stream=True)
+    assert [e.sequence_number for e in (*events, last)] == list(range(len(events) + 1))
+    said = [e for e in events if e.type != "response.output_text.delta"]
+    assert [e.type.removeprefix("response.") for e in said] == [
+        "created", "in_progress",
+        "output_item.added", "content_part.added",
+        "output_text.done", "content_part.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta",
+        "function_call_arguments.done", "output_item.done",
+    ]  # fmt: skip
+    assert {e.output_index for e in said[2:7]} == {0} and {e.output_index for e in said[7:]} == {1}
+    added, delta, done, item = said[7:]
+    assert added.item.arguments == "" and (done.name, done.item_id) == ("weather", added.item.id)
+    assert delta.delta == done.arguments == item.item.arguments == call.arguments
+    assert last.response.output[1] == item.item and last.response.output[0] == said[6].item
+
+    with client.responses.stream(**asked) as stream:
+        final = stream.get_final_response()
+    assert [one.type for one in final.output] == ["message", "function_call"]
+    assert final.output[1].arguments == call.arguments
+
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    turn = [{"role": "user", "content": asked["input"]}, *whole.output, result]
+    again = client.responses.create(**asked | {"input": turn})
+    chat = client.chat.completions.create(
+        model="caller",
+        messages=[
+            {"role": "user", "content": asked["input"]},
+            {
+                "role": "assistant",
+                "content": "Let me look.",
+                "tool_calls": [
+                    {
+                        "id": call.call_id,
+                        "type": "function",
+                        "function": {"name": "weather", "arguments": call.arguments},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": call.call_id, "content": "sunny"},
+        ],
+        tools=[
+            {
+                "type": "function",
+                "function": {"name": "weather", "parameters": {"type": "object"}, "strict": False},
+            }
+        ],
+    )
+    assert again.usage.input_tokens == chat.usage.prompt_tokens > whole.usage.input_tokens
+    silent = client.responses.create(**asked, tool_choice="none")
+    assert silent.output_text.startswith("Let me look.<tool_call>") and len(silent.output) == 1
+
+
+def test_arguments_in_a_response_are_parsed_by_the_client(client):
+    class weather(pydantic.BaseModel):
+        city: str
+
+    tool = openai.pydantic_function_tool(weather)
+    function = {"type": "function", **tool["function"]}
+    parsed = client.responses.parse(model="caller", input="Is it sunny?", tools=[function], temperature=0)
+    assert parsed.output[1].parsed_arguments == {"city": "Kyiv"}
+
+
+def test_a_response_may_be_forced_to_call(client):
+    pytest.importorskip("decodekit_grammar")
+    parameters = {
+        "type": "object",
+        "properties": {"unit": {"enum": ["C", "F"]}},
+        "required": ["unit"],
+        "additionalProperties": False,
+    }
+    tools = [WEATHER | {"parameters": parameters}, WEATHER | {"name": "time"}]
+    for choice in ({"type": "function", "name": "weather"}, "required"):
+        asked = {"model": "tagline", "input": "Hi", "max_output_tokens": 60, "tool_choice": choice}
+        answer = client.responses.create(**asked, tools=tools if choice != "required" else tools[:1])
+        (call,) = answer.output
+        assert call.name == "weather" and json.loads(call.arguments)["unit"] in "CF"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "none"}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [WEATHER], "include": ["message.output_text.logprobs"]}, "include"),
+        ({"tools": [WEATHER | {"defer_loading": True}]}, "tools.0.defer_loading"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input.0"),
+        ({"input": [{"type": "function_call", "call_id": "c", "name": "f"}]}, "input.0.arguments"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.call_id"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.type"),
+        (
+            {"tools": [WEATHER], "tool_choice": "required", "text": {"format": {"type": "json_object"}}},
+            "text.format",
+        ),
+    ],
+)
+def test_what_a_response_cannot_have_is_named(client, fields, param):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(**{"model": "caller", "input": "x"} | fields)
+    assert caught.value.param == param and caught.value.message
+
+
+def test_where_calls_are_not_parallel_the_first_ends_the_answer(serve, scripted, ask):
+    call = json.dumps({"name": "weather", "arguments": {"city": "Kyiv"}})
+    text = f"Look.\n<tool_call>{call}</tool_call>\n<tool_call>{call}</tool_call> Done."
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    with (
+        serve({"two": scripted(text)}) as running,
+        openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        for single, count in ((None, 2), (False, 1)):
+            more = {} if single is None else {"parallel_tool_calls": single}
+            asked = {"model": "two", "messages": ask, "tools": tools, "temperature": 0, **more}
+            (choice,) = client.chat.completions.create(**asked).choices
+            calls, content = [], ""
+            for chunk in client.chat.completions.create(**asked, stream=True):
+                calls += chunk.choices[0].delta.tool_calls or []
+                content += chunk.choices[0].delta.content or ""
+            assert len(choice.message.tool_calls) == len(calls) == count
+            assert choice.message.content == content == ("Look." if single is False else "Look.\n\n Done.")
+            response = client.responses.create(model="two", input="x", tools=[WEATHER], temperature=0, **more)
+            items = ["message", "function_call", "function_call", "message"]
+            assert [item.type for item in response.output] == (items[:2] if single is False else items)
+        with anthropic.Anthropic(base_url=running.url, api_key="none", max_retries=0) as other:
+            answer = other.messages.create(
+                model="two",
+                messages=ask,
+                max_tokens=200,
+                tools=[{"name": "weather", "input_schema": {"type": "object"}}],
+                tool_choice={"type": "auto", "disable_parallel_tool_use": True},
+            )
+        assert [block.type for block in answer.content] == ["text", "tool_use"]
+        assert (answer.stop_reason, answer.stop_sequence) == ("tool_use", None)
 
 
 def test_the_async_client(server, ask):

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from decodekit.answer import Token
 from decodekit.completion import Completion
 from decodekit_server.answers import Choice, Update
-from decodekit_server.api.completions import stops
-from decodekit_server.api.writing import Event, chat_logprobs, finish_reason, usage
-from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
+from decodekit_server.api.chunks import ChoiceWriter
+from decodekit_server.api.reading import Calling, calling, stops, text_of
+from decodekit_server.api.writing import Event, chat_logprobs, finish_reason
+from decodekit_server.ask import Ask, Constraint, Message, Sampling
 from decodekit_server.errors import ApiError
 from decodekit_server.params import ChatParams
-from decodekit_server.params.chat import ChatMessage, JsonFormat, NamedTool, SchemaFormat, Tool
+from decodekit_server.params.chat import ChatMessage, JsonFormat, NamedTool, SchemaFormat
 from decodekit_server.params.fields import Extras
 from decodekit_server.preparing import Job
-from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
+from decodekit_server.tools import Parser, Part, ToolCall, parser
 
 
 def ask(params: ChatParams) -> Ask:
-    tools = [] if params.tool_choice == "none" else params.tools or []
-    if not tools and params.tool_choice not in (None, "none", "auto"):
-        raise ApiError(400, "E_PARAMETER", "tool_choice: there are no tools to choose from", "tool_choice")
-    constraint = _constraint(params, tools)
+    tools = _calling(params)
     return Ask(
         model=params.model,
-        prompts=[Dialogue([*messages(params.messages)], _plain(tools), forced=_is_call(constraint))],
+        prompts=[tools.asked(messages(params.messages))],
         n=params.n or 1,
         stream=bool(params.stream),
         max_tokens=_max_tokens(params),
@@ -36,27 +37,21 @@ def ask(params: ChatParams) -> Ask:
             presence_penalty=params.presence_penalty,
             logit_bias=params.logit_bias,
         ),
-        constraint=constraint,
-        stop=stops(params.stop),
+        constraint=tools.constraint or _format(params),
+        stop=[*stops(params.stop), *tools.stop],
         seed=params.seed,
         logprobs=_logprobs(params),
-        parsed=bool(tools),
+        parsed=bool(tools.tools),
         extras=params.decodekit or Extras(),
     )
-
-
-def _is_call(constraint: Constraint | None) -> bool:
-    return constraint is not None and constraint.calls
 
 
 def messages(given: Sequence[ChatMessage]) -> Iterator[Message]:
     """As the SDK takes them: content a text."""
     for i, message in enumerate(given):
-        content = message.content
-        if content is None and not message.tool_calls:
+        if message.content is None and not message.tool_calls:
             raise ApiError(400, "E_PROMPT", f"messages.{i}.content: there is none", f"messages.{i}.content")
-        text = content if isinstance(content, str) else "".join(part.text for part in content or ())
-        plain: dict[str, Any] = {"role": message.role, "content": text}
+        plain: dict[str, Any] = {"role": message.role, "content": text_of(message.content)}
         if message.name:
             plain["name"] = message.name
         if message.tool_call_id:
@@ -64,10 +59,6 @@ def messages(given: Sequence[ChatMessage]) -> Iterator[Message]:
         if message.tool_calls:
             plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
         yield plain
-
-
-def _plain(tools: Sequence[Tool]) -> Sequence[Mapping[str, Any]]:
-    return [tool.model_dump(exclude_none=True) for tool in tools]
 
 
 def _max_tokens(params: ChatParams) -> int | None:
@@ -86,21 +77,22 @@ def _logprobs(params: ChatParams) -> int | None:
     return None
 
 
-def _constraint(params: ChatParams, tools: Sequence[Tool]) -> Constraint | None:
-    wanted = params.response_format
-    choice = params.tool_choice
-    forced = tools and choice not in (None, "auto")
-    if forced and isinstance(wanted, JsonFormat | SchemaFormat):
+def _calling(params: ChatParams) -> Calling:
+    functions = [tool.function.model_dump(exclude_none=True) for tool in params.tools or ()]
+    choice, single = params.tool_choice or "auto", params.parallel_tool_calls is False
+    if isinstance(choice, NamedTool):
+        tools = calling(functions, "required", choice.function.name, single=single)
+    else:
+        tools = calling(functions, choice, single=single)
+    if tools.constraint and isinstance(params.response_format, JsonFormat | SchemaFormat):
         raise ApiError(
             400, "E_PARAMETER", "response_format: tool_choice forces a call; leave out one", "response_format"
         )
-    if forced:
-        named = [
-            t for t in tools if not isinstance(choice, NamedTool) or t.function.name == choice.function.name
-        ]
-        if not named:
-            raise ApiError(400, "E_PARAMETER", "tool_choice: names none of the tools", "tool_choice")
-        return Constraint("tool_call", {"tools": _plain(named)}, "tool_choice", calls=True)
+    return tools
+
+
+def _format(params: ChatParams) -> Constraint | None:
+    wanted = params.response_format
     if isinstance(wanted, JsonFormat):
         return Constraint("json_schema", {"schema": {"type": "object"}}, "response_format")
     if isinstance(wanted, SchemaFormat):
@@ -109,72 +101,40 @@ def _constraint(params: ChatParams, tools: Sequence[Tool]) -> Constraint | None:
     return None
 
 
-class ChatWriter:
+class ChatWriter(ChoiceWriter):
+    ID, OBJECT, CHUNK = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
     def __init__(self, params: ChatParams, job: Job) -> None:
-        self._params, self._job = params, job
-        self._tokens = 0
-        self._parsers: dict[int, MarkedCalls | ForcedCall] = {}
-        self._calls: dict[int, int] = {}
-        self._left = job.ask.n * len(job.prepared)  # choices that have not ended
-        self._last: dict[str, Any] = {}
-        options = params.stream_options
-        self._usage = bool(options and options.include_usage)
-        self._head = {
-            "id": f"chatcmpl-{job.id}",
-            "object": "chat.completion",
-            "created": job.created,
-            "model": job.served.name,
-            "system_fingerprint": job.served.fingerprint,
-        }
+        super().__init__(params, job)
+        self._scored = bool(params.logprobs)
+        self._parsers: defaultdict[int, Parser] = defaultdict(partial(parser, job.ask))
+        self._calls: Counter[int] = Counter()
 
     def begin(self) -> list[Event]:
-        self._head["object"] = "chat.completion.chunk"
-        return [self._chunk(i, {"role": "assistant", "content": ""}) for i in range(self._left)]
+        deltas = [self._delta(i, {"role": "assistant", "content": ""}) for i in range(self._left)]
+        return [("", self._chunk([delta])) for delta in deltas]
 
-    def update(self, update: Update) -> list[Event]:
-        done = update.completion
-        if not update.text and done is None:
-            return []
-        deltas = [self._delta(update.index, part) for part in self._parts(update)]
-        if not deltas and update.tokens and self._params.logprobs:
+    def _grown(self, update: Update) -> Sequence[dict[str, Any]]:
+        index, done = update.index, update.completion
+        deltas = [self._added(index, part) for part in self._parts(index, update.text, over=done is not None)]
+        if not deltas and update.tokens and self._scored:
             deltas = [{}]
-        events = []
-        for i, delta in enumerate(deltas):
-            tokens = update.tokens if i == 0 else ()
-            events.append(self._chunk(update.index, delta, logprobs=self._logprobs(tokens)))
+        grown = [
+            self._delta(index, delta, logprobs=self._logprobs(() if i else update.tokens))
+            for i, delta in enumerate(deltas)
+        ]
         if done is not None:
-            self._tokens += done.usage.completion_tokens
-            reason = "tool_calls" if self._calls.get(update.index) else finish_reason(done)
-            events.append(self._chunk(update.index, {}, reason=reason))
-            self._left -= 1
-            if not self._left:
-                _, self._last = events.pop()
-        return events
-
-    def end(self, extras: dict[str, Any]) -> list[Event]:
-        events: list[Event] = [("", self._last | {"decodekit": extras})]
-        if self._usage:
-            counts = usage(self._job, self._tokens)
-            events.append(("", {**self._head, "choices": [], "usage": counts}))
-        return [*events, ("", "[DONE]")]
-
-    def whole(self, choices: Sequence[Choice], extras: dict[str, Any]) -> dict[str, Any]:
-        done = [(c, c.completion) for c in choices if c.completion is not None]
-        return {
-            **self._head,
-            "choices": [self._choice(choice, completion) for choice, completion in done],
-            "usage": usage(self._job, sum(completion.usage.completion_tokens for _, completion in done)),
-            "decodekit": extras,
-        }
+            reason = "tool_calls" if self._calls[index] else finish_reason(done)
+            grown.append(self._delta(index, {}, reason=reason))
+        return grown
 
     def _choice(self, choice: Choice, completion: Completion) -> dict[str, Any]:
-        parser = self._parser()
-        parts = [choice.text] if parser is None else [*parser.push(choice.text), *parser.end()]
+        parts = self._parts(choice.index, choice.text, over=True)
         calls = [part for part in parts if isinstance(part, ToolCall)]
         text = "".join(part for part in parts if isinstance(part, str))
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if calls:
-            message["content"] = text.strip() or None
+            message["content"] = text or None
             message["tool_calls"] = [_called(call) for call in calls]
         return {
             "index": choice.index,
@@ -183,36 +143,24 @@ class ChatWriter:
             "finish_reason": "tool_calls" if calls else finish_reason(completion),
         }
 
-    def _parser(self) -> MarkedCalls | ForcedCall | None:
-        ask = self._job.ask
-        if not ask.parsed:
-            return None
-        return ForcedCall() if ask.constraint and ask.constraint.calls else MarkedCalls()
-
-    def _parts(self, update: Update) -> list[str | ToolCall]:
+    def _parts(self, index: int, text: str, *, over: bool) -> list[Part]:
         """Text and calls that are certain now."""
-        if not self._job.ask.parsed:
-            return [update.text] if update.text else []
-        parser = self._parsers.get(update.index) or self._parser()
-        assert parser is not None
-        self._parsers[update.index] = parser
-        parts = parser.push(update.text)
-        return parts if update.completion is None else [*parts, *parser.end()]
+        parser = self._parsers[index]
+        return [*parser.push(text), *(parser.end() if over else ())]
 
-    def _delta(self, index: int, part: str | ToolCall) -> dict[str, Any]:
+    def _added(self, index: int, part: Part) -> dict[str, Any]:
         if isinstance(part, str):
             return {"content": part}
-        number = self._calls[index] = self._calls.get(index, 0) + 1
-        return {"tool_calls": [{"index": number - 1, **_called(part)}]}
+        self._calls[index] += 1
+        return {"tool_calls": [{"index": self._calls[index] - 1, **_called(part)}]}
 
-    def _chunk(
+    def _delta(
         self, index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None
-    ) -> Event:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return "", {**self._head, "choices": [choice]} | ({"usage": None} if self._usage else {})
+    ) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
 
-    def _logprobs(self, tokens: Sequence[Any]) -> dict[str, Any] | None:
-        if not self._params.logprobs:
+    def _logprobs(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
+        if not self._scored:
             return None
         tokenizer = self._job.served.decoder.tokenizer
         return {"content": chat_logprobs(tokenizer, tokens), "refusal": None}

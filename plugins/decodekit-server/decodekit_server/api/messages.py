@@ -8,61 +8,56 @@ from typing import Any
 
 from decodekit.completion import Completion
 from decodekit_server.answers import Choice, Update
-from decodekit_server.api.writing import Event
-from decodekit_server.ask import Ask, Constraint, Dialogue, Message, Sampling
-from decodekit_server.errors import ApiError
+from decodekit_server.api.reading import Calling, calling, text_of
+from decodekit_server.api.writing import Event, is_cut
+from decodekit_server.ask import Ask, Dialogue, Message, Sampling
 from decodekit_server.params import CountParams, MessagesParams
 from decodekit_server.params.fields import Extras
 from decodekit_server.params.messages import InputTool, NamedToolChoice, ResultBlock, Turn, UseBlock
 from decodekit_server.preparing import Job
-from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall
+from decodekit_server.tools import Part, ToolCall, parser
 
 
-def question(params: CountParams) -> tuple[Dialogue, Constraint | None]:
-    """What the model is asked, and what its answer must be."""
-    choice = params.tool_choice
-    tools = [] if choice is not None and choice.type == "none" else params.tools or []
-    constraint = None
-    if choice is not None and choice.type in ("any", "tool"):
-        named = [t for t in tools if not isinstance(choice, NamedToolChoice) or t.name == choice.name]
-        if not named:
-            raise ApiError(400, "E_PARAMETER", "tool_choice: there is no such tool", "tool_choice")
-        constraint = Constraint("tool_call", {"tools": _plain(named)}, "tool_choice", calls=True)
-    return Dialogue([*_messages(params)], _plain(tools), forced=constraint is not None), constraint
+def question(params: CountParams) -> tuple[Dialogue, Calling]:
+    """What the model is asked, and what it may call."""
+    tools = _calling(params)
+    return tools.asked(_messages(params)), tools
 
 
 def ask(params: MessagesParams) -> Ask:
-    dialogue, constraint = question(params)
+    dialogue, tools = question(params)
     return Ask(
         model=params.model,
         prompts=[dialogue],
         stream=bool(params.stream),
         max_tokens=params.max_tokens,
         sampling=Sampling(temperature=params.temperature, top_p=params.top_p, top_k=params.top_k),
-        constraint=constraint,
-        stop=params.stop_sequences or (),
-        parsed=bool(dialogue.tools),
+        constraint=tools.constraint,
+        stop=[*(params.stop_sequences or ()), *tools.stop],
+        parsed=bool(tools.tools),
         extras=params.decodekit or Extras(),
     )
 
 
-def _plain(tools: Sequence[InputTool]) -> Sequence[Mapping[str, Any]]:
-    """Tools as chat templates know them."""
-    return [
-        {
-            "type": "function",
-            "function": {"name": tool.name, "parameters": tool.input_schema}
-            | ({"description": tool.description} if tool.description else {}),
-        }
-        for tool in tools
-    ]
+def _calling(params: CountParams) -> Calling:
+    functions = [_function(tool) for tool in params.tools or ()]
+    choice = params.tool_choice
+    if choice is None:
+        return calling(functions, "auto")
+    single = choice.type != "none" and bool(choice.disable_parallel_tool_use)
+    if isinstance(choice, NamedToolChoice):
+        return calling(functions, "required", choice.name, single=single)
+    return calling(functions, "required" if choice.type == "any" else choice.type, single=single)
+
+
+def _function(tool: InputTool) -> Mapping[str, Any]:
+    about = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, "parameters": tool.input_schema, **about}
 
 
 def _messages(params: CountParams) -> Iterator[Message]:
     if params.system:
-        system = params.system
-        text = system if isinstance(system, str) else "".join(part.text for part in system)
-        yield {"role": "system", "content": text}
+        yield {"role": "system", "content": text_of(params.system)}
     for turn in params.messages:
         yield from (
             [{"role": turn.role, "content": turn.content}] if isinstance(turn.content, str) else _turn(turn)
@@ -75,9 +70,7 @@ def _turn(turn: Turn) -> Iterator[Message]:
     for block in turn.content:
         assert not isinstance(block, str)
         if isinstance(block, ResultBlock):
-            content = block.content or ""
-            text = content if isinstance(content, str) else "".join(part.text for part in content)
-            yield {"role": "tool", "content": text, "tool_call_id": block.tool_use_id}
+            yield {"role": "tool", "content": text_of(block.content), "tool_call_id": block.tool_use_id}
         elif isinstance(block, UseBlock):
             function = {"name": block.name, "arguments": block.input}
             calls.append({"id": block.id, "type": "function", "function": function})
@@ -94,10 +87,7 @@ class MessageWriter:
         self._open = ""  # kind of the block that is being written
         self._blocks, self._called = 0, False
         self._completion: Completion | None = None
-        ask = job.ask
-        self._parser: MarkedCalls | ForcedCall | None = None
-        if ask.parsed:
-            self._parser = ForcedCall() if ask.constraint and ask.constraint.calls else MarkedCalls()
+        self._parser = parser(job.ask)
 
     def begin(self) -> list[Event]:
         return [_event("message_start", message=self._message([], None, 0))]
@@ -137,7 +127,7 @@ class MessageWriter:
                 content.append({**_use(part), "input": json.loads(part.arguments)})
             elif content and content[-1]["type"] == "text":
                 content[-1]["text"] += part
-            elif part.strip() or not self._job.ask.parsed:
+            else:
                 content.append({"type": "text", "text": part})
         called = any(block["type"] == "tool_use" for block in content)
         message = self._message(content, self._ended(done, called), done.usage.completion_tokens)
@@ -156,9 +146,7 @@ class MessageWriter:
             "usage": {"input_tokens": self._job.prompt_tokens, "output_tokens": output_tokens},
         }
 
-    def _parts(self, text: str, *, over: bool) -> list[str | ToolCall]:
-        if self._parser is None:
-            return [text] if text else []
+    def _parts(self, text: str, *, over: bool) -> list[Part]:
         return [*self._parser.push(text), *(self._parser.end() if over else ())]
 
     def _ended(self, completion: Completion, called: bool) -> dict[str, Any]:
@@ -166,7 +154,7 @@ class MessageWriter:
         sequence = stops.get(completion.stopped_by)
         if called:
             reason = "tool_use"
-        elif completion.finish_reason in ("length", "time"):
+        elif is_cut(completion):
             reason = "max_tokens"
         else:
             reason = "end_turn" if sequence is None else "stop_sequence"

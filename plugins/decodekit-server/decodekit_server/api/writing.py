@@ -45,6 +45,11 @@ def finish_reason(completion: Completion) -> str:
     return "length" if completion.finish_reason in ("length", "time") else "stop"
 
 
+def is_cut(completion: Completion) -> bool:
+    """Whether a limit ended it."""
+    return finish_reason(completion) == "length"
+
+
 def usage(job: Job, completion_tokens: int) -> dict[str, int]:
     """Token counts as OpenAI names them; a prompt is counted once, however many answers it has."""
     return {

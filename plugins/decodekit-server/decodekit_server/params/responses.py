@@ -1,12 +1,12 @@
-"""POST /v1/responses, for text"""
+"""POST /v1/responses, for text and functions"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from decodekit_server.limits import MAX_MESSAGES, MAX_PARTS
+from decodekit_server.limits import MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
 from decodekit_server.params.chat import FunctionName, JsonFormat, TextFormat
 from decodekit_server.params.fields import (
     Extras,
@@ -29,13 +29,75 @@ class InputPart(Params):
     logprobs: Annotated[list[Any], Field(max_length=0)] | None = None
 
 
+InputContent = Text | Annotated[list[InputPart], Field(max_length=MAX_PARTS)]
+Status = Literal["in_progress", "completed", "incomplete"]  # of an item that an answer had; changes nothing
+
+
 class InputMessage(Params):
     type: Literal["message"] | None = None
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[InputPart], Field(max_length=MAX_PARTS)]
+    content: InputContent
     id: Name | None = None
-    status: Literal["completed"] | None = None
+    status: Status | None = None
     phase: None = None
+
+
+class InputCall(Params):
+    """A call that an earlier answer made."""
+
+    type: Literal["function_call"]
+    call_id: Name
+    name: FunctionName
+    arguments: Text
+    id: Name | None = None
+    status: Status | None = None
+    caller: None = None
+    namespace: None = None
+
+
+class InputResult(Params):
+    """What that call gave."""
+
+    type: Literal["function_call_output"]
+    call_id: Name
+    output: InputContent
+    id: Name | None = None
+    status: Status | None = None
+    name: FunctionName | None = None
+    caller: None = None
+    namespace: None = None
+
+
+def _kind(item: Any) -> str:
+    """The name of what an item is; the type of a message may be left out."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    return kind if isinstance(kind, str) else "message"
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[InputCall, Tag("function_call")]
+    | Annotated[InputResult, Tag("function_call_output")],
+    Discriminator(_kind),
+]
+
+
+class ResponseFunction(Params):
+    """A tool."""
+
+    type: Literal["function"]
+    name: FunctionName
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    allowed_callers: None = None
+    defer_loading: Literal[False] | None = None
+    output_schema: None = None
+
+
+class FunctionChoice(Params):
+    type: Literal["function"]
+    name: FunctionName
 
 
 class ResponseSchemaFormat(Params):
@@ -55,7 +117,7 @@ class TextOptions(Params):
 
 class ResponsesParams(Params):
     model: ModelName
-    input: Text | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    input: Text | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_MESSAGES)]
     instructions: Text | None = None
     max_output_tokens: Tokens | None = None
     temperature: Temperature | None = None
@@ -73,8 +135,8 @@ class ResponsesParams(Params):
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     parallel_tool_calls: bool | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tools: Annotated[list[ResponseFunction], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
     access_programs: None = None
     background_options: None = None
     context_management: None = None
