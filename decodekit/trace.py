@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from decodekit.answer import Token
 from decodekit.engine import Engine
 from decodekit.errors import InputError, ParameterError
 from decodekit.ops import Array
@@ -103,19 +104,42 @@ def trace(prepared: Prepared, prompt: Prompt, engine: Engine, owner: object, *, 
     whole("top", top, f"[1, {MAX_TOP}]")
     if prepared.logprobs is not None:
         raise ParameterError("logprobs is for generate; a trace has the probabilities of every stage")
-    watched = Watched(prepared.sampler.processors, prepared.sampler.compact)
-    session = Session(replace(prepared, sampler=watched), engine, owner)
-    steps: list[StepTrace] = []
-    while not steps or steps[-1].stop is None:
-        token = session.sample()
-        steps.append(look(*watched.seen.pop(), token, top))
+    tracing = Tracing(prepared, top)
+    session = Session(tracing.prepared, engine, owner)
+    while not tracing.is_whole:
+        tracing.see(session.sample())
+    return tracing.trace(prompt)
+
+
+class Tracing:
+    """Looks at every step of one answer, whoever decodes it.
+
+    prepared  what is to be decoded for it
+    """
+
+    def __init__(self, prepared: Prepared, top: int) -> None:
+        self._asked, self._top = prepared, top
+        self._watched = Watched(prepared.sampler.processors, prepared.sampler.compact)
+        self._steps: list[StepTrace] = []
+        self.prepared = replace(prepared, sampler=self._watched)
+
+    def see(self, token: Token) -> None:
+        """The token just drawn, before the next one is."""
+        self._steps.append(look(*self._watched.seen.pop(), token, self._top))
         if token.takes_back:
-            del steps[-token.takes_back :]
-    return assemble(prepared, prompt, tuple(steps), top)
+            del self._steps[-token.takes_back :]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last token came with a verdict."""
+        return bool(self._steps) and self._steps[-1].stop is not None
+
+    def trace(self, prompt: Prompt) -> Trace:
+        """Of an answer that is whole, to this prompt."""
+        return _assemble(self._asked, prompt, tuple(self._steps), self._top)
 
 
-def assemble(prepared: Prepared, prompt: Prompt, steps: tuple[StepTrace, ...], top: int) -> Trace:
-    """The trace of an answer whose steps were looked at, the last of them with its verdict."""
+def _assemble(prepared: Prepared, prompt: Prompt, steps: tuple[StepTrace, ...], top: int) -> Trace:
     preparer, stop = prepared.preparer, steps[-1].stop
     assert stop is not None
     mentioned = {*prepared.ids, *(id for step in steps for id in step.mentioned())}

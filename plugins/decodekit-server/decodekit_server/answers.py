@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from decodekit.completion import Completion
 from decodekit.preparation import Prepared
 from decodekit.request import Event, Request
 from decodekit.text_stream import Pieces
+from decodekit.trace import Tracing
 from decodekit_server.metrics import Metrics
 from decodekit_server.preparing import Job
 
@@ -122,14 +123,14 @@ class Answers:
                 update = self.choices[index].push(events)
                 self._measure(events)
                 left -= update.completion is not None
-                if not left and self._tracing is not None:
-                    self.trace = self._tracing.trace()
+                if not left and self._tracing is not None and self._tracing.is_whole:
+                    self.trace = self._tracing.trace(self.job.prepared[0].ids).to_json()
                 yield update
 
     def _make(self, prepared: Prepared) -> None:
         """The requests of one prompt, which is read once."""
         decoder, ask, leader = self.job.served.decoder, self.job.ask, None
-        watch: Callable[[Event], None] | None = None
+        watch: Callable[[Token], None] | None = None
         if ask.extras.trace:
             self._tracing = Tracing(prepared, ask.extras.trace_top)
             prepared, watch = self._tracing.prepared, self._tracing.see
@@ -141,9 +142,9 @@ class Answers:
             self.choices.append(Choice(index, pieces))
             self._requests.append(request)
 
-    def _put(self, index: int, watch: Callable[[Event], None] | None, event: Event) -> None:
+    def _put(self, index: int, watch: Callable[[Token], None] | None, event: Event) -> None:
         """On the engine's thread."""
-        if watch is not None:
+        if watch is not None and isinstance(event, Token):
             try:
                 watch(event)
             except Exception as exc:
@@ -159,31 +160,3 @@ class Answers:
             self._metrics.first_token.labels(self.job.served.name).observe(time.monotonic() - self._began)
             self._began = 0.0
         self._metrics.tokens.labels(self.job.served.name).inc(len(events))
-
-
-class Tracing:
-    """Looks at every step of one answer, on the engine's thread."""
-
-    def __init__(self, prepared: Prepared, top: int) -> None:
-        from decodekit.trace import Watched
-
-        self._asked, self._top = prepared, top
-        self._watched = Watched(prepared.sampler.processors, prepared.sampler.compact)
-        self.prepared = replace(prepared, sampler=self._watched)
-        self._steps: list[Any] = []
-
-    def see(self, event: Event) -> None:
-        from decodekit.trace_step import look
-
-        if isinstance(event, Token):
-            self._steps.append(look(*self._watched.seen.pop(), event, self._top))
-            if event.takes_back:
-                del self._steps[-event.takes_back :]
-
-    def trace(self) -> dict[str, Any] | None:
-        """None where the answer ended before its first step, or between two."""
-        from decodekit.trace import assemble
-
-        if not self._steps or self._steps[-1].stop is None:
-            return None
-        return assemble(self._asked, self._asked.ids, tuple(self._steps), self._top).to_json()
