@@ -10,8 +10,9 @@ Press et al., "Shortformer", ACL 2021, section 2, arXiv:2012.15832.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -114,11 +115,20 @@ class Scorer:
         return windows
 
     def score(
-        self, passage: Passage, *, top: int = 0, stride: int | None = None, adapter: str | None = None
+        self,
+        passage: Passage,
+        *,
+        top: int = 0,
+        stride: int | None = None,
+        adapter: str | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> Score:
-        """All scores of a passage."""
+        """All scores of a passage.
+
+        wanted  asked after every chunk; the scores end where it says no
+        """
         pieces = self.pieces(passage, top=top, stride=stride, adapter=adapter)
-        tokens = tuple(token for piece in pieces for token in piece)
+        tokens = tuple(token for piece in takewhile(lambda _: wanted(), pieces) for token in piece)
         return Score(tokens, passage.given, len(self.windows(passage, stride)))
 
     def _answer(self, messages: Sequence[Message], prompt: Prompt | None) -> Passage:

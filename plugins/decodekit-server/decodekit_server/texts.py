@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from decodekit.decoder import Decoder
-from decodekit.score import Score, TokenScore
 from decodekit.scorer import Passage
 from decodekit_server.api.chat import messages
 from decodekit_server.api.messages import question
@@ -16,7 +15,6 @@ from decodekit_server.ask import Dialogue, Prompt, Raw
 from decodekit_server.endpoint import Answer
 from decodekit_server.errors import ApiError
 from decodekit_server.generating import Desk
-from decodekit_server.models import Served
 from decodekit_server.params import CountParams, DetokenizeParams, ScoreParams, TokenizeParams
 from decodekit_server.preparing import encode
 
@@ -65,7 +63,14 @@ class Texts:
         self._check_size(decoder, passage, params.stride)
         stopped = threading.Event()
         try:
-            score = await asyncio.to_thread(_score, served, passage, params, stopped)
+            score = await asyncio.to_thread(
+                scorer.score,
+                passage,
+                top=params.top,
+                stride=params.stride,
+                adapter=served.adapter,
+                wanted=lambda: not stopped.is_set(),  # nobody waits for an answer that is not wanted any more
+            )
         finally:
             stopped.set()
         return {
@@ -94,14 +99,3 @@ def _prompt(params: ScoreParams, decoder: Decoder) -> Any:
     if params.prompt is not None:
         raise ApiError(400, "E_PARAMETER", "prompt: give either a prompt or messages", "prompt")
     return [*messages(params.messages)]
-
-
-def _score(served: Served, passage: Passage, params: ScoreParams, stopped: threading.Event) -> Score:
-    """A chunk at a time, so that nobody waits for an answer that is not wanted any more."""
-    tokens: list[TokenScore] = []
-    scorer = served.decoder.scorer
-    for piece in scorer.pieces(passage, top=params.top, stride=params.stride, adapter=served.adapter):
-        tokens += piece
-        if stopped.is_set():
-            break
-    return Score(tuple(tokens), passage.given, len(scorer.windows(passage, params.stride)))
