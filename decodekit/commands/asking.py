@@ -10,21 +10,35 @@ from typing import Any
 from decodekit.errors import InputError
 
 
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How tokens are chosen, and how many at most."""
+    parser.add_argument(
+        "-p",
+        "--process",
+        action="append",
+        metavar="NAME[.PARAMETER]=VALUE",
+        help="a strategy; repeat for a chain",
+    )
+    parser.add_argument("--max-new-tokens", type=int, metavar="N")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to decode under")
+
+
 def add_chain(parser: argparse.ArgumentParser) -> None:
     """Strategies, criteria and limits, as `Settings` has them."""
-    for letter, word, what in (
-        ("-p", "--process", "a strategy; repeat for a chain"),
-        ("-c", "--criterion", "a stopping criterion"),
-    ):
-        parser.add_argument(letter, word, action="append", metavar="NAME[.PARAMETER]=VALUE", help=what)
-    parser.add_argument("--max-new-tokens", type=int, metavar="N")
+    add_sampling(parser)
+    parser.add_argument(
+        "-c",
+        "--criterion",
+        action="append",
+        metavar="NAME[.PARAMETER]=VALUE",
+        help="a stopping criterion",
+    )
     parser.add_argument("--min-new-tokens", type=int, default=0, metavar="N", help="no end before so many")
     parser.add_argument("--ignore-eos", action="store_true", help="go on at the model's end tokens")
     parser.add_argument("--max-time", type=float, metavar="SECONDS")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--stop-token-id", action="append", default=[], type=int, metavar="ID")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to decode under")
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

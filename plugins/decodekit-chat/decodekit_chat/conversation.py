@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from decodekit.completion import Completion
@@ -54,21 +54,15 @@ class Conversation:
     def clear(self) -> None:
         self.turns.clear()
 
-    def set_chain(self, chain: str) -> None:
-        """From the next answer on; an unknown strategy is an error now."""
-        self.decoder.processors(chain or None)
-        self.chain = chain
+    def change(self, **settings: Any) -> None:
+        """Other settings from the next answer on. What cannot be is an error now, and changes nothing."""
+        changed = replace(self, **settings)
+        self.decoder.prepare("?", changed.chain or None, **changed._options())
+        for name, value in settings.items():
+            setattr(self, name, value)
 
     def _answer(self, text: str) -> Iterator[str]:
-        options: dict[str, Any] = {
-            "seed": self._seed(),
-            "sample": self._sample,
-            "max_new_tokens": self.length,
-            "adapter": self.adapter,
-        }
-        if self.top is not None:
-            options["logprobs"] = self.top
-        stream = self.decoder.stream(self._prompt(text), self.chain or None, **options)
+        stream = self.decoder.stream(self._prompt(text), self.chain or None, **self._options())
         self.last = None
         said: list[str] = []
         try:
@@ -79,6 +73,15 @@ class Conversation:
             stream.close()
             self.last = stream.completion
             self.turns.append((text, "".join(said)))
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "seed": self._seed(),
+            "sample": self._sample,
+            "max_new_tokens": self.length,
+            "adapter": self.adapter,
+            "logprobs": self.top,
+        }
 
     def _seed(self) -> int | None:
         """For another answer to the same question the seed stays, whoever chose it."""

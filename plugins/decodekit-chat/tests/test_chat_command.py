@@ -1,9 +1,12 @@
 """A conversation by itself, through a pipe, and typed into a terminal."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from decodekit_chat.conversation import Conversation
+from decodekit_chat.lines import LINES
 
 import decodekit
 from decodekit import cli
@@ -53,8 +56,24 @@ def test_an_answer_cut_short_is_kept_as_far_as_it_was_read(decoder):
 def test_a_wrong_chain_is_told_at_once_and_changes_nothing(decoder):
     talk = Conversation(decoder, "greedy")
     with pytest.raises(UnknownNameError, match="did you mean 'top_p'"):
-        talk.set_chain("topp=0.5")
+        talk.change(chain="topp=0.5")
     assert talk.chain == "greedy"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"adapter": "none"}, {"length": 0}, {"length": 300}, {"seed": -1}, {"top": 21}]
+)
+def test_so_is_every_other_setting(decoder, settings):
+    talk = Conversation(decoder, "temperature=1", seed=3)
+    with pytest.raises(decodekit.DecodekitError):
+        talk.change(chain="greedy", **settings)
+    assert (talk.chain, talk.seed, talk.length, talk.adapter, talk.top) == (
+        "temperature=1",
+        3,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_question_that_does_not_fit_is_not_remembered(decoder):
@@ -88,9 +107,30 @@ def test_lines_of_a_pipe(monkeypatch, capsys, decoder):
     ]  # fmt: skip
 
 
-def test_what_is_not_for_chat_is_refused(monkeypatch, capsys):
-    status, _, err = chat(monkeypatch, capsys, "", "--stop", "x")
-    assert status == 2 and "--stop is not for chat" in err
+def test_a_command_nearly_right_is_told_the_right_one(monkeypatch, capsys):
+    _, _, err = chat(monkeypatch, capsys, "/chian greedy\n/adapter none\n/nothing\n")
+    near, adapter, far = [line for line in err.splitlines() if line.startswith("error")]
+    assert "no command /chian; did you mean '/chain'?" in near
+    assert "tagline has none named 'none'" in adapter
+    assert all(line.word in far for line in LINES)
+
+
+def test_help_has_what_chat_takes_and_nothing_else(monkeypatch, capsys):
+    for words in (["--stop", "x"], ["--help"]):
+        with pytest.raises(SystemExit) as ended:
+            chat(monkeypatch, capsys, "", *words)
+        out, _ = capsys.readouterr()
+        assert ended.value.code == (0 if "--help" in words else 2)
+    flags = set(re.findall(r"--[a-z-]+", out))
+    assert flags == {
+        "--help", "--debug", "--system", "--process", "--max-new-tokens",
+        "--seed", "--adapter", "--device", "--threads",
+    }  # fmt: skip
+
+
+def test_the_page_has_the_table_of_commands():
+    rows = [f"| `{line.usage}` | {line.effect} |" for line in LINES]
+    assert "\n".join(rows) in (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_typed_into_a_terminal(monkeypatch, capsys, decoder):
