@@ -28,6 +28,7 @@ from decodekit.origin import describe
 from decodekit.parameters import real, whole
 from decodekit.request import Request
 from decodekit.slots import OneByOne, Slots
+from decodekit.watchdog import Watchdog
 
 T = TypeVar("T")
 Job = tuple[Callable[[], Any], Future[Any]]
@@ -73,14 +74,14 @@ class Engine:
         prefixes = self.cache_bytes // 16 if prefix_bytes is None else prefix_bytes
         self.reducer = reducer
         self._batch = Batch(self.slots(max_rows), max_rows=max_rows, prefix_bytes=prefixes, reducer=reducer)
-        self._max_queue, self._stall = max_queue, stall
+        self._max_queue = max_queue
         self._inbox: deque[Request] = deque()
         self._jobs: deque[Job] = deque()
         self._doing: deque[Job] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closing: EngineError | None = None
-        self._busy_since: float | None = None  # when the turn now in progress began
+        self._watchdog = Watchdog(stall)
         self._pid = os.getpid()
 
     @property
@@ -105,8 +106,7 @@ class Engine:
     @property
     def age(self) -> float:
         """Seconds the turn in progress has taken so far; 0 between turns."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._watchdog.age
 
     @property
     def failure(self) -> EngineError | None:
@@ -178,7 +178,7 @@ class Engine:
             thread = threading.Thread(target=self._run, name="decodekit engine", daemon=True)
             thread.start()
             self._thread = thread
-            threading.Thread(target=self._watch, name="decodekit watchdog", daemon=True).start()
+            self._watchdog.start(self._stalled, lambda: self._closing is not None)
 
     def _run(self) -> None:
         try:
@@ -194,7 +194,7 @@ class Engine:
                     self._changed.wait()
                 requests, self._inbox = self._inbox, deque()
                 self._doing, self._jobs = self._jobs, deque()
-            self._busy_since = time.monotonic()
+            self._watchdog.begin()
             if self._closing is not None:
                 self._end(requests, self._doing, self._closing)
                 return
@@ -203,7 +203,7 @@ class Engine:
                 _do(*self._doing[0])  # stays in the list, so that the watchdog can tell its caller
                 self._doing.popleft()
             self._turn()
-            self._busy_since = None
+            self._watchdog.rest()
 
     def _take_in(self, requests: deque[Request]) -> None:
         while requests:
@@ -232,23 +232,18 @@ class Engine:
         for _, future in jobs:
             with suppress(InvalidStateError):  # it was done meanwhile
                 future.set_exception(_again(error))
-        self._busy_since = None
+        self._watchdog.rest()
 
-    def _watch(self) -> None:
-        while self._closing is None:
-            time.sleep(min(1.0, self._stall / 4))
-            if self.age > self._stall:
-                self._give_up(self._stalled())
-                return
-
-    def _stalled(self) -> EngineStalledError:
+    def _stalled(self, age: float) -> None:
         current = self._batch.current
         where = "in the model"
         if current is not None:
             where = "in a strategy of " + ", ".join(map(describe, current.answer.strategies))
-        return EngineStalledError(
-            f"no step for {self.age:.1f} s, {where}; load the model again, "
-            "with a larger stall if that is normal"
+        self._give_up(
+            EngineStalledError(
+                f"no step for {age:.1f} s, {where}; load the model again, "
+                "with a larger stall if that is normal"
+            )
         )
 
     def _give_up(self, error: EngineError) -> None:

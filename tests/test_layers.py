@@ -19,6 +19,7 @@ LAYERS = [
         "costs",
         "badge",
         "hardware",
+        "watchdog",
     },
     {
         "parameters",
