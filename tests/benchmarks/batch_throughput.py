@@ -3,7 +3,7 @@ Short prompts through `decodekit batch`, beside what the engine does with them b
 
     python tests/benchmarks/batch_throughput.py --rows 20000
 
-Both decode the same prompts with the same chain and seeds, in turn and in short jobs, so that noise
+Both decode the same prompts with the same chain and seeds, in turn, so that noise
 meets both; then there is one long job. Exit status 1 if the job is slower than 0.95 of the engine, its
 memory grows or a row is missing.
 """
@@ -116,8 +116,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=20_000, help="of one job; 0: none")
-    parser.add_argument("--pairs", type=int, default=20, help="of short jobs beside the engine")
-    parser.add_argument("--pair-rows", type=int, default=300)
+    parser.add_argument("--pairs", type=int, default=6, help="of jobs beside the engine")
+    parser.add_argument("--pair-rows", type=int, default=3_000)
     parser.add_argument("--model", default="tagline")
     arguments = parser.parse_args()
     decoder = decodekit.load(arguments.model, plugins=decodekit.load_plugins(only=()))

@@ -16,7 +16,7 @@ from decodekit.processors import State
 from decodekit.tokenizer import Tokenizer
 from decodekit_grammar.compiler import MAX_BYTES, one_line
 from decodekit_grammar.cursor import Astray, Cursor
-from decodekit_grammar.mask import apply_mask, mask_of
+from decodekit_grammar.mask import allowed, apply_mask, mask_of
 from decodekit_grammar.vocabulary import Vocabulary, vocabulary
 
 if TYPE_CHECKING:
@@ -64,12 +64,18 @@ class Grammar(LogitsProcessor):
         return tuple(Cursor(self._bound()) for _ in range(batch))
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
-        dense = step.ids is Step.dense(step.rows, logits.shape[-1]).ids
         rows = [
-            apply_mask(logits[i], self._mask(row, cursor), None if dense else step.ids[i])
+            apply_mask(logits[i], self._mask(row, cursor), None if step.whole else step.ids[i])
             for i, (row, cursor) in enumerate(zip(step.rows, state, strict=True))
         ]
         return np.stack(rows) if len(rows) > 1 else rows[0][None]
+
+    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
+        if not step.whole:
+            return None
+        mask = self._mask(step.rows[0], state[0])
+        few = np.count_nonzero(mask) * 4 < len(mask)  # where many may come, `process` is faster
+        return allowed(mask, logits.shape[-1]) if few else None
 
     def forced(self, row: History, state: State) -> tuple[int, ...]:
         """The ids that must come next in an answer; () where there is a choice. A guess for speculation.
@@ -92,10 +98,12 @@ class Grammar(LogitsProcessor):
         if self._ended(row):
             return mask_of(sorted(self._ends), self._tokenizer.size)
         matcher = self._matcher(row, cursor)
-        mask = matcher.compute_bitmask()
-        if matcher.is_error() or (matcher.is_stopped() and not matcher.is_accepting()):
-            raise self._stuck(row, matcher.get_error() or matcher.stop_reason())
-        return np.frombuffer(mask, np.uint8)
+        if cursor.mask is None:
+            mask = matcher.compute_bitmask()
+            if matcher.is_error() or (matcher.is_stopped() and not matcher.is_accepting()):
+                raise self._stuck(row, matcher.get_error() or matcher.stop_reason())
+            cursor.mask = np.frombuffer(mask, np.uint8)
+        return cursor.mask
 
     def _matcher(self, row: History, cursor: Cursor) -> llguidance.LLMatcher:
         try:

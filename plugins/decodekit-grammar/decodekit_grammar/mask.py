@@ -28,6 +28,12 @@ def apply_mask(logits: Array, mask: Array, ids: Array | None = None) -> Array:
     return np.minimum(logits, bounds, out=bounds)
 
 
+def allowed(mask: Array, size: int) -> Array:
+    """Whether each of `size` tokens is allowed, bool; ids beyond the mask are not."""
+    bits = np.unpackbits(mask, count=min(size, 8 * len(mask)), bitorder="little").view(bool)
+    return np.append(bits, np.zeros(size - len(bits), bool)) if len(bits) < size else bits
+
+
 def mask_of(ids: Array, size: int) -> Array:
     """The mask of a vocabulary of `size` tokens that allows these ids."""
     allowed = np.zeros(size, bool)

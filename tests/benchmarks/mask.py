@@ -1,0 +1,105 @@
+"""
+What a step under a JSON schema costs, with a vocabulary of 151,936 tokens.
+
+    python tests/benchmarks/mask.py [--answers 40]
+
+The tokenizer is byte-level BPE whose merges are made up, of letters, digits and JSON's marks. Answers
+are drawn at random under the schema; a step is the mask and its effect on the logits. Prints
+milliseconds at percentiles beside the bar, 0.15 at the median; ends with status 1 if it was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from decodekit import Sampler
+from decodekit.history import Sequence
+from decodekit.plugins import load_plugins
+from decodekit.processors import Step
+from decodekit.tokenizer import Tokenizer
+
+SIZE = 151_936
+BAR = 0.15  # ms
+WITHIN = 60  # steps of an answer
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 40},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 5},
+        "address": {
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
+            "required": ["street", "zip"],
+        },
+    },
+    "required": ["name", "age", "tags", "address"],
+    "additionalProperties": False,
+}
+
+
+def made_up_tokenizer(folder: Path) -> Tokenizer:
+    """Bytes, then merges of pieces until there are SIZE - 1, then the end token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", *'{}[]:,".-', "\u0120"]
+    rng, pieces, merges = np.random.default_rng(0), dict.fromkeys(alphabet), []
+    parts = list(letters)
+    while len(pieces) < SIZE - 1:
+        left, right = parts[rng.integers(len(parts))], parts[rng.integers(len(letters))]
+        if len(left + right) > 12 or left + right in pieces:
+            continue
+        pieces[left + right] = None
+        merges.append((left, right))
+        parts.append(left + right)
+    bpe = tokenizers.Tokenizer(models.BPE({piece: id for id, piece in enumerate(pieces)}, merges))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.add_special_tokens(["<|end|>"])
+    path = folder / "tokenizer.json"
+    bpe.save(str(path))
+    return Tokenizer(path, [bpe.token_to_id("<|end|>")])
+
+
+def steps(tokenizer: Tokenizer, answers: int) -> list[float]:
+    """Milliseconds of each step's mask and what it does to the logits, the draw not counted."""
+    schema = load_plugins().logits_processors.create("json_schema", SCHEMA).bind(tokenizer)
+    sampler, rng, times = Sampler((schema,)), np.random.default_rng(1), []
+    for seed in range(answers):
+        sequence, states = Sequence([0], seed=seed), sampler.init(1)
+        for _ in range(WITHIN):
+            logits = rng.standard_normal((1, SIZE)).astype(np.float32)
+            step = Step.dense((sequence.history(),), SIZE)
+            began = time.perf_counter()
+            _, left, shaped = sampler.shape(logits, step, states)
+            times.append((time.perf_counter() - began) * 1e3)
+            id = int(shaped.ids[0, left.argmax()])
+            if id in tokenizer.stop_ids:
+                break
+            sequence.append(id)
+    return times
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.strip().partition("\n")[0])
+    parser.add_argument("--answers", type=int, default=40)
+    answers = parser.parse_args().answers
+    with tempfile.TemporaryDirectory() as folder:
+        times = np.asarray(steps(made_up_tokenizer(Path(folder)), answers))
+    p50, p90, p99 = np.percentile(times, (50, 90, 99))
+    verdict = "holds" if p50 <= BAR else "missed"
+    print(
+        f"{len(times)} steps: {p50:.3f} ms at p50 (bar {BAR}: {verdict}), {p90:.3f} at p90, {p99:.3f} at p99"
+    )
+    return int(p50 > BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
