@@ -23,9 +23,7 @@ from decodekit.jobs.answering import Answering, Record, Started
 from decodekit.jobs.sources import Row
 from decodekit.jobs.tasks import Tasks
 from decodekit.plugin_choice import Choice
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry of ours, nor through us
-import ray
+from decodekit_ray.cluster import connect, line, ray
 
 BLOCK_ROWS = 16
 BLOCK_BYTES = 1 << 20  # of rows; a longer row travels by itself
@@ -119,7 +117,7 @@ class Actors:
     def __init__(
         self, engine: Engine, seed: int, *, address: str, count: int, cost: Mapping[str, float], ahead: int
     ) -> None:
-        _connect(address, count * cost["num_cpus"])
+        connect(address, count * cost["num_cpus"])
         blocks = max(1, ahead // BLOCK_ROWS)
         kind = ray.remote(**cost, max_restarts=-1, max_task_retries=-1, max_concurrency=blocks)(Worker)
         self.workers = [kind.remote(engine, seed) for _ in range(count)]
@@ -132,7 +130,7 @@ class Actors:
             raise exc.cause from exc
         except ray.exceptions.RayError as exc:
             raise DeviceError(
-                f"--ray: no actor could be started ({_line(exc)}); look at the cluster with `ray status`"
+                f"--ray: no actor could be started ({line(exc)}); look at the cluster with `ray status`"
             ) from exc
         threading.Thread(target=self._send, name="decodekit rows to ray", daemon=True).start()
 
@@ -173,25 +171,5 @@ class Actors:
         answers.future().add_done_callback(done)
 
 
-def _connect(address: str, cpus: float) -> None:
-    if ray.is_initialized():
-        return
-    try:
-        if address == "local":
-            ray.init(
-                address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, log_to_driver=False
-            )
-        else:
-            ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as exc:
-        raise DeviceError(
-            f"--ray: no cluster at {address!r} ({_line(exc)}); give host:port, auto or local"
-        ) from exc
-
-
 def _bytes(row: Row) -> int:
     return row.end.byte - row.begin.byte
-
-
-def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())[:300]

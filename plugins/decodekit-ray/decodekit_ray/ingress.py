@@ -1,0 +1,254 @@
+"""
+The ingress: what Ray Serve's HTTP proxy hands requests to. It lets them in as `decodekit serve`
+does, fixes what chance would decide, and sees them answered by some replica of the model they name.
+
+A replica that dies is no news to a client: what it was asked is asked of another. That is safe for
+everything the server does, since an answer depends on the bundle, the request and its seed alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from decodekit_server import playground
+from decodekit_server.api.writing import compact
+from decodekit_server.app import ONE_MODEL, create_app
+from decodekit_server.auth import Keys
+from decodekit_server.endpoint import Endpoint, Gone, content_type, read
+from decodekit_server.errors import ApiError, not_one_of
+from decodekit_server.guard import Guard
+from decodekit_server.hosts import Hosts
+from decodekit_server.json_body import parse
+from decodekit_server.limits import Limits
+from decodekit_server.models import Models
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from decodekit_ray.cluster import ray
+from decodekit_ray.replica import Model, Piece
+from decodekit_ray.retelling import Question, Told
+
+log = logging.getLogger("ray.serve")
+
+TRIES = 3  # replicas that may die of one request before it is given up
+PAUSE = 0.5  # seconds until a full deployment is asked again for the rest of an answer
+PASSED = (b"content-type",)  # headers that a replica looks at
+
+
+class Ingress:
+    """Of all models.
+
+    models   what each deployment holds
+    engines  their deployments, in the same order
+    """
+
+    def __init__(
+        self,
+        models: list[Model],
+        engines: list[DeploymentHandle],
+        *,
+        hosts: Hosts,
+        keys: Keys,
+        limits: Limits,
+    ) -> None:
+        streams = [engine.options(stream=True) for engine in engines]
+        self._first = dict(zip((model.names[0] for model in models), streams))
+        self._by_name = {name: s for model, s in zip(models, streams) for name in model.names}
+        desk = (template := create_app(Models({}), limits=limits)).desk
+        self._posts = {
+            route.path: route.endpoint
+            for route in template.routes
+            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
+        }
+        gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/v1/models": self._models,
+            ONE_MODEL: self._model,
+            "/v1/strategies": self._strategies,
+            "/health": self._health,
+            "/ready": self._health,
+        }
+        routes: list[BaseRoute] = [
+            *(Route(path, _Asgi(self._post), methods=["POST"]) for path in self._posts),
+            *(Route(path, get, methods=["GET"]) for path, get in gets.items()),
+            *playground.routes(),
+        ]
+        self._router, known = Router(routes, redirect_slashes=False), {*self._posts, *gets}
+        self._guard = Guard(
+            self._route,
+            hosts=hosts,
+            keys=keys,
+            limits=limits,
+            metrics=desk.metrics,
+            route=lambda path: path if path in known else "",
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self._guard
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["type"] == "http":
+                scope["app"] = self  # so that what is not here is raised, not answered in plain text
+                scope["root_path"] = ""
+            await self._router(scope, receive, send)
+        except HTTPException as exc:
+            code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
+            raise ApiError(exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}") from None
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await read(receive)
+        except Gone:
+            return
+        engine = self._named(body, content_type(scope))
+        work = asyncio.create_task(self._forward(engine, _question(scope, body), send))
+        gone = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()  # raises what it raised
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _named(self, body: bytes, kind: str) -> DeploymentHandle:
+        """Who answers for the model that a body names; anybody for a body without, who says what is wrong."""
+        name = parse(body, kind).get("model")
+        if not isinstance(name, str):
+            return next(iter(self._first.values()))
+        return self._find(name)
+
+    def _find(self, name: str) -> DeploymentHandle:
+        if name in self._by_name:
+            return self._by_name[name]
+        way_out = not_one_of(name[:128], self._by_name)
+        raise ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {way_out}", "model")
+
+    async def _forward(self, engine: DeploymentHandle, question: Question, send: Send) -> None:
+        """An answer, from one replica or, where it dies, from others."""
+        begun, events, died = False, 0, 0
+        told: list[Told] = []
+        while True:
+            answer = engine.answer.remote(question, told, events)
+            try:
+                async for piece in answer:
+                    if piece.head and begun and piece.head[0] != 200:
+                        if piece.head[0] not in (429, 503):
+                            return await self._cut(question, json.loads(piece.data), send)
+                        await asyncio.sleep(PAUSE)
+                        break  # it has no room for the rest now
+                    if piece.head and not begun:
+                        await send(_start(piece))
+                        begun = True
+                    told += piece.told
+                    await send(
+                        {"type": "http.response.body", "body": piece.data, "more_body": not piece.last}
+                    )
+                    events += 1
+                    if piece.last:
+                        return
+            except ray.exceptions.RayActorError as exc:
+                died += 1
+                log.warning("a replica died answering %s, %d events sent: %s", question.id, events, exc)
+                if died == TRIES:
+                    lost = ApiError(503, "E_REPLICA", f"{died} replicas died answering this; it was given up")
+                    if not begun:
+                        raise lost from exc
+                    return await self._cut(question, self._told(question, lost), send)
+            except BackPressureError as exc:
+                if not begun:
+                    raise ApiError(
+                        429, "E_QUEUE_FULL", "all replicas are full and so is the queue; ask again later"
+                    ) from exc
+                await asyncio.sleep(PAUSE)
+            except DeploymentUnavailableError as exc:
+                lost = ApiError(503, "E_REPLICA", "no replica of this model can be started")
+                if not begun:
+                    raise lost from exc
+                return await self._cut(question, self._told(question, lost), send)
+            finally:
+                answer.cancel()
+
+    def _told(self, question: Question, error: ApiError) -> Mapping[str, Any]:
+        return error.to_anthropic() if self._posts[question.path].anthropic else error.to_openai()
+
+    async def _cut(self, question: Question, error: Mapping[str, Any], send: Send) -> None:
+        """End a stream that cannot be gone on with, so that nobody takes it for whole."""
+        name = "event: error\n" if self._posts[question.path].anthropic else ""
+        body = f"{name}data: {compact(error)}\n\n".encode()
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _models(self, request: Request) -> Response:
+        found = await asyncio.gather(*(self._get(engine, "/v1/models") for engine in self._first.values()))
+        data = [model for _, answer in found for model in answer["data"]]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def _model(self, request: Request) -> Response:
+        engine = self._find(request.path_params["model"])
+        status, answer = await self._get(engine, request.url.path)
+        return JSONResponse(answer, status)
+
+    async def _strategies(self, request: Request) -> Response:
+        status, answer = await self._get(next(iter(self._first.values())), "/v1/strategies")
+        return JSONResponse(answer, status)
+
+    async def _health(self, request: Request) -> Response:
+        """What a replica of each model says."""
+        path = request.url.path
+        found = await asyncio.gather(*(self._get(engine, path) for engine in self._first.values()))
+        models = dict(zip(self._first, (answer for _, answer in found)))
+        status = max(status for status, _ in found)
+        word = "failed" if status >= 500 else "ok"
+        return JSONResponse({"status": word, "models": models}, status)
+
+    async def _get(self, engine: DeploymentHandle, path: str) -> tuple[int, Any]:
+        question = Question("GET", path, (), b"", "", "", 0, 0)
+        async for piece in engine.answer.remote(question):
+            return piece.head[0], json.loads(piece.data)
+        raise AssertionError("a replica gave no answer")
+
+
+class _Asgi:
+    """A coroutine function as an application: routes take a bare one for a function of requests."""
+
+    def __init__(self, call: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._call(scope, receive, send)
+
+
+def _question(scope: Scope, body: bytes) -> Question:
+    return Question(
+        method=scope["method"],
+        path=scope["path"],
+        headers=tuple((name, value) for name, value in scope["headers"] if name in PASSED),
+        body=body,
+        tenant=scope["tenant"],
+        id=secrets.token_hex(12),
+        created=int(time.time()),
+        seed=secrets.randbits(53),  # as many as JSON keeps
+    )
+
+
+def _start(piece: Piece) -> dict[str, Any]:
+    assert piece.head is not None
+    status, headers = piece.head
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
