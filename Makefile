@@ -204,16 +204,21 @@ batch-scale: .venv/ready
 bench-batch: .venv/ready
 	.venv/bin/python tests/benchmarks/batch_throughput.py
 
-# make test-ray      batches on a Ray cluster of this machine
+# make test-ray      batches and the server on a Ray cluster of this machine; three minutes
+# make bench-ray     what Ray costs a row and a request; ten minutes
 .venv-ray/ready: $(SOURCES)
 	$(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/pip $(PIP_INSTALL) '.[cpu,test]' ./$(RAY)
-	.venv-ray/bin/pip $(PIP_INSTALL) --force-reinstall --no-deps . ./$(RAY)
+	.venv-ray/bin/pip $(PIP_INSTALL) '.[cpu,test]' ./$(SERVER) './$(RAY)[serve,test]'
+	.venv-ray/bin/pip $(PIP_INSTALL) --force-reinstall --no-deps . ./$(SERVER) ./$(RAY)
 	touch $@
 
-.PHONY: test-ray
+.PHONY: test-ray bench-ray
 test-ray: .venv-ray/ready
 	.venv-ray/bin/pytest $(RAY)
+
+bench-ray: .venv-ray/ready
+	.venv-ray/bin/python $(RAY)/benchmarks/batch.py
+	.venv-ray/bin/python $(RAY)/benchmarks/serve.py
 
 # make architectures   try every causal language model of transformers and write docs/architectures.md;
 #                      half an hour; goes on where it was stopped (build/architectures holds what was tried)

@@ -1,19 +1,16 @@
 """
 The ingress: what Ray Serve's HTTP proxy hands requests to. It lets them in as `decodekit serve`
 does, fixes what chance would decide, and sees them answered by some replica of the model they name.
-
-A replica that dies is no news to a client: what it was asked is asked of another. That is safe for
-everything the server does, since an answer depends on the bundle, the request and its seed alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from decodekit_server import playground
@@ -27,7 +24,6 @@ from decodekit_server.hosts import Hosts
 from decodekit_server.json_body import parse
 from decodekit_server.limits import Limits
 from decodekit_server.models import Models
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,14 +31,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from decodekit_ray.cluster import ray
+from decodekit_ray.asking import ask
 from decodekit_ray.replica import Model, Piece
-from decodekit_ray.retelling import Question, Told
+from decodekit_ray.retelling import Question
 
-log = logging.getLogger("ray.serve")
-
-TRIES = 3  # replicas that may die of one request before it is given up
-PAUSE = 0.5  # seconds until a full deployment is asked again for the rest of an answer
 PASSED = (b"content-type",)  # headers that a replica looks at
 
 
@@ -63,6 +55,7 @@ class Ingress:
         limits: Limits,
     ) -> None:
         streams = [engine.options(stream=True) for engine in engines]
+        self._seconds = limits.answer_seconds
         self._first = dict(zip((model.names[0] for model in models), streams))
         self._by_name = {name: s for model, s in zip(models, streams) for name in model.names}
         desk = (template := create_app(Models({}), limits=limits)).desk
@@ -100,7 +93,6 @@ class Ingress:
         try:
             if scope["type"] == "http":
                 scope["app"] = self  # so that what is not here is raised, not answered in plain text
-                scope["root_path"] = ""
             await self._router(scope, receive, send)
         except HTTPException as exc:
             code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
@@ -137,58 +129,27 @@ class Ingress:
         raise ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {way_out}", "model")
 
     async def _forward(self, engine: DeploymentHandle, question: Question, send: Send) -> None:
-        """An answer, from one replica or, where it dies, from others."""
-        begun, events, died = False, 0, 0
-        told: list[Told] = []
-        while True:
-            answer = engine.answer.remote(question, told, events)
-            try:
-                async for piece in answer:
-                    if piece.head and begun and piece.head[0] != 200:
-                        if piece.head[0] not in (429, 503):
-                            return await self._cut(question, json.loads(piece.data), send)
-                        await asyncio.sleep(PAUSE)
-                        break  # it has no room for the rest now
-                    if piece.head and not begun:
-                        await send(_start(piece))
+        begun = False
+        try:
+            async with aclosing(ask(engine, question, self._seconds)) as pieces:
+                async for piece in pieces:
+                    if not begun:
                         begun = True
-                    told += piece.told
+                        await send(_start(piece))
                     await send(
                         {"type": "http.response.body", "body": piece.data, "more_body": not piece.last}
                     )
-                    events += 1
-                    if piece.last:
-                        return
-            except ray.exceptions.RayActorError as exc:
-                died += 1
-                log.warning("a replica died answering %s, %d events sent: %s", question.id, events, exc)
-                if died == TRIES:
-                    lost = ApiError(503, "E_REPLICA", f"{died} replicas died answering this; it was given up")
-                    if not begun:
-                        raise lost from exc
-                    return await self._cut(question, self._told(question, lost), send)
-            except BackPressureError as exc:
-                if not begun:
-                    raise ApiError(
-                        429, "E_QUEUE_FULL", "all replicas are full and so is the queue; ask again later"
-                    ) from exc
-                await asyncio.sleep(PAUSE)
-            except DeploymentUnavailableError as exc:
-                lost = ApiError(503, "E_REPLICA", "no replica of this model can be started")
-                if not begun:
-                    raise lost from exc
-                return await self._cut(question, self._told(question, lost), send)
-            finally:
-                answer.cancel()
+        except ApiError as error:
+            if not begun:
+                raise
+            await send(self._cut(question, error))
 
-    def _told(self, question: Question, error: ApiError) -> Mapping[str, Any]:
-        return error.to_anthropic() if self._posts[question.path].anthropic else error.to_openai()
-
-    async def _cut(self, question: Question, error: Mapping[str, Any], send: Send) -> None:
-        """End a stream that cannot be gone on with, so that nobody takes it for whole."""
-        name = "event: error\n" if self._posts[question.path].anthropic else ""
-        body = f"{name}data: {compact(error)}\n\n".encode()
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+    def _cut(self, question: Question, error: ApiError) -> dict[str, Any]:
+        """The end of a stream that cannot be gone on with, so that nobody takes it for whole."""
+        theirs = self._posts[question.path].anthropic
+        data = compact(error.to_anthropic() if theirs else error.to_openai())
+        body = ("event: error\n" if theirs else "") + f"data: {data}\n\n"
+        return {"type": "http.response.body", "body": body.encode(), "more_body": False}
 
     async def _models(self, request: Request) -> Response:
         found = await asyncio.gather(*(self._get(engine, "/v1/models") for engine in self._first.values()))

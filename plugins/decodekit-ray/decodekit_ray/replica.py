@@ -77,16 +77,28 @@ def software(plugins: Plugins) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer: an event of a stream, or all of it.
+    """A part of an answer: events of a stream, or all of it.
 
-    head  status and headers, with the first one
-    told  to be given to whoever goes on
+    head    status and headers, with the first one
+    told    to be given to whoever goes on
+    events  how many they are
     """
 
     data: bytes
     head: tuple[int, tuple[tuple[bytes, bytes], ...]] | None
     told: tuple[Told, ...]
+    events: int
     last: bool
+
+    def and_then(self, next: Piece) -> Piece:
+        """Both at once."""
+        return Piece(
+            self.data + next.data,
+            self.head or next.head,
+            self.told + next.told,
+            self.events + next.events,
+            next.last,
+        )
 
 
 class Replica:
@@ -108,6 +120,8 @@ class Replica:
         try:
             while True:
                 piece = await pieces.get()
+                while not pieces.empty():  # where Ray is slower than the engine, it carries more at a time
+                    piece = piece.and_then(pieces.get_nowait())
                 if self._engine.failure is not None:
                     os._exit(4)
                 yield piece
@@ -153,7 +167,7 @@ class Replica:
             if not last:
                 fresh, last = telling.sent()
             if not over:
-                pieces.put_nowait(Piece(data, head, fresh, last))
+                pieces.put_nowait(Piece(data, head, fresh, 1, last))
             head, over = None, last
 
         try:

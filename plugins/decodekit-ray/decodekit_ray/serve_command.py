@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from decodekit_ray.serving import Scale
 
 NAME = "decodekit"  # of the application
+LOGGING = {"enable_access_log": False}  # it would hold what clients wrote into paths
 PROXYS = ("header_bytes", "idle_seconds", "write_seconds")  # limits that Ray Serve's HTTP proxy does not keep
 
 
@@ -91,9 +92,10 @@ class ServeRay(Command):
             serve.start(
                 proxy_location="HeadOnly" if hosts.is_local else "EveryNode",
                 http_options={"host": args.host, "port": args.port},
+                logging_config=LOGGING,
             )
             app = application(models, scale, hosts=hosts, keys=keys, limits=limits)
-            serve.run(app, name=NAME, route_prefix="/")
+            serve.run(app, name=NAME, route_prefix="/", logging_config=LOGGING)
             print(
                 f"serving {', '.join(model.names[0] for model in models)} on http://{args.host}:{args.port}, "
                 f"{'with' if keys else 'without'} a key, {args.ray_replicas} replicas each",
@@ -101,13 +103,22 @@ class ServeRay(Command):
             )
             _wait()
         except RuntimeError as exc:
-            raise DeviceError(f"serve-ray: {line(exc)}; see /tmp/ray/session_latest/logs/serve") from exc
+            raise DeviceError(f"serve-ray: {_why() or line(exc)}") from exc
         finally:
             serve.delete(NAME)  # lets end what runs, within drain_seconds
             if args.ray == "local":
-                serve.shutdown()
                 ray.shutdown()
         return 0
+
+
+def _why() -> str:
+    """What a replica that could not be started raised last."""
+    from ray import serve
+
+    found = serve.status().applications.get(NAME)
+    told = [one.message for one in found.deployments.values()] if found else []
+    lines = [line for message in told for line in message.splitlines() if ": " in line]
+    return lines[-1].partition(": ")[2] if lines else ""  # behind the error's class
 
 
 def _wait() -> None:

@@ -17,10 +17,7 @@ openai = pytest.importorskip("openai")
 httpx = pytest.importorskip("httpx")
 
 from decodekit_ray.cluster import connect
-from decodekit_ray.serving import Scale, app, application, describe
-from decodekit_server.auth import Keys
-from decodekit_server.hosts import Hosts
-from decodekit_server.limits import Limits
+from decodekit_ray.serving import app
 from ray import serve
 
 import decodekit
@@ -41,16 +38,21 @@ def plugins():
 
 
 @pytest.fixture(scope="module")
-def url(plugins):
-    """Of a server with two replicas of one model and one of another."""
-    port, limits = free_port(), Limits(drain_seconds=5)
+def url(tmp_path_factory):
+    """Of a server with two replicas of each of two models, as a config file of Serve makes it."""
+    key_file = tmp_path_factory.mktemp("keys") / "keys"
+    key_file.write_text(KEY)
+    port = free_port()
     connect("local", 3)
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    load = {"device": "cpu", "threads": 1, "max_rows": 16, "max_queue": limits.queue}
-    two, one = describe(["tagline"], load, plugins), describe(["other=tagline"], load, plugins)
-    doors = {"hosts": Hosts.of("127.0.0.1"), "keys": Keys([KEY]), "limits": limits}
-    built = application(two + one, Scale(least=2, most=2, cpus=0.5), **doors)
-    serve.run(built, name="decodekit", route_prefix="/")
+    args = {
+        "bundles": ["tagline", "other=tagline"],
+        "key_file": str(key_file),
+        "scale": {"least": 2, "most": 2, "cpus": 0.5},
+        "limits": {"drain_seconds": 5},
+        "load": {"device": "cpu", "threads": 1},
+    }
+    serve.run(app(args), name="decodekit", route_prefix="/")
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
@@ -206,6 +208,15 @@ def test_bad_options_are_one_line_and_start_nothing(words, message, capsys, monk
     port = [] if "--port" in words else ["--port", str(free_port())]
     assert cli.main(["serve-ray", *given, *port]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_replica_that_cannot_start_is_one_line_that_says_why():
+    words = ["serve-ray", "tagline", "--port", str(free_port()), "--device", "cuda:99"]
+    command = [sys.executable, "-m", "decodekit.cli", *words]
+    environment = {**os.environ, "DECODEKIT_PLUGINS": "ray"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("error[E_DEVICE]: serve-ray: device 'cuda:99'")
 
 
 def test_the_command_ends_without_losing_an_answer(long_answers):
