@@ -1,9 +1,7 @@
 """A headless browser, and a page whose every message, error and request is written down."""
 
-import asyncio
 import os
 import shutil
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -76,32 +74,15 @@ class Slow:
 
 @pytest.fixture(scope="session")
 def running():
-    return _running
+    """Addresses of servers for decoders by name."""
+    from decodekit_server.testing import serving
 
+    @contextmanager
+    def run(decoders, keys=()):
+        with serving(decoders, keys=keys) as server:
+            yield f"{server.url}/"
 
-@contextmanager
-def _running(decoders, keys=()):
-    """The address of a server for decoders by name, until the block ends."""
-    from decodekit_server.app import create_app
-    from decodekit_server.auth import Keys
-    from decodekit_server.limits import Limits
-    from decodekit_server.models import Models, Served
-    from decodekit_server.server import Server, listen
-
-    limits = Limits(drain_seconds=0.1)
-    models = Models({name: Served.of(name, decoder) for name, decoder in decoders.items()})
-    with listen("127.0.0.1", 0) as socket:
-        server = Server(create_app(models, keys=Keys(keys), limits=limits), limits)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{socket.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -112,12 +93,12 @@ def tagline():
 
 
 @pytest.fixture(scope="session")
-def address(tagline):
+def address(tagline, running):
     """A server of two models: one at once, one that takes 20 ms a token."""
     slow = decodekit.Decoder(
         Slow(tagline.model, 0.02), tagline.tokenizer, tagline.bundle, tagline.plugins, max_rows=2
     )
-    with slow, _running({"tagline": tagline, "slow": slow}) as url:
+    with slow, running({"tagline": tagline, "slow": slow}) as url:
         yield url
 
 

@@ -93,6 +93,7 @@ class Answers:
         self._arrived = asyncio.Event()
         self._waking = False
         self._began = time.monotonic()
+        self.first: float | None = None  # seconds until the first token
         self.trace: dict[str, Any] | None = None
         self._tracing: Tracing | None = None
         self.choices: list[Choice] = []
@@ -156,7 +157,7 @@ class Answers:
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
     def _measure(self, events: list[Event]) -> None:
-        if self._began:
-            self._metrics.first_token.labels(self.job.served.name).observe(time.monotonic() - self._began)
-            self._began = 0.0
+        if self.first is None:
+            self.first = time.monotonic() - self._began
+            self._metrics.first_token.labels(self.job.served.name).observe(self.first)
         self._metrics.tokens.labels(self.job.served.name).inc(len(events))

@@ -35,6 +35,7 @@ from decodekit_server.params import (
     TokenizeParams,
 )
 from decodekit_server.preparing import Preparing
+from decodekit_server.telemetry import Silence, Telemetry
 from decodekit_server.texts import Texts
 
 ONE_MODEL = "/v1/models/{model}"
@@ -56,15 +57,21 @@ class App:
 
 
 def create_app(
-    models: Models, *, hosts: Hosts | None = None, keys: Keys | None = None, limits: Limits | None = None
+    models: Models,
+    *,
+    hosts: Hosts | None = None,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    telemetry: Telemetry | None = None,
 ) -> App:
     """The application for some models.
 
-    hosts  names it answers to; None: those of this machine only
-    keys   that open it; None: no key is needed
+    hosts      names it answers to; None: those of this machine only
+    keys       that open it; None: no key is needed
+    telemetry  is told of every request; None: nobody is
     """
-    limits = limits or Limits()
-    desk = Desk(models, Preparing(limits), Metrics(models))
+    limits, telemetry = limits or Limits(), telemetry or Silence()
+    desk = Desk(models, Preparing(limits), Metrics(models), telemetry)
     posts, gets = _posts(desk), _gets(desk)
     about = openapi.document(
         models.by_name,
@@ -91,6 +98,7 @@ def create_app(
         keys=keys or Keys(),
         limits=limits,
         metrics=desk.metrics,
+        telemetry=telemetry,
         route=lambda path: path if path in known else ONE_MODEL if path.startswith("/v1/models/") else "",
     )
     return App(guard, desk, tuple(routes))

@@ -14,18 +14,21 @@ from decodekit_server.metrics import Metrics
 from decodekit_server.models import Models
 from decodekit_server.params import Params
 from decodekit_server.preparing import Job, Preparing
+from decodekit_server.telemetry import Telemetry
 
 
 @dataclass
 class Desk:
     """What all endpoints of a server share.
 
-    draining  the server ends: what runs goes on, nothing is begun
+    telemetry  is told of requests and answers
+    draining   the server ends: what runs goes on, nothing is begun
     """
 
     models: Models
     preparing: Preparing
     metrics: Metrics
+    telemetry: Telemetry
     draining: bool = False
 
     def check_open(self) -> None:
@@ -48,27 +51,29 @@ class Generating:
         answers = Answers(job, self.desk.metrics)
         if ask.stream:
             return self._events(params, job, answers)
-        try:
-            async for _ in answers:
-                pass
-        finally:
-            answers.cancel()
+        with self.desk.telemetry.answer(answers):
+            try:
+                async for _ in answers:
+                    pass
+            finally:
+                answers.cancel()
         more = extras(job, params, answers.choices, answers.trace)
         return self.api.writer(params, job).whole(answers.choices, more)
 
     async def _events(self, params: Params, job: Job, answers: Answers) -> AsyncIterator[Event]:
         writer = self.api.writer(params, job)
-        try:
-            begun = False
-            async for update in answers:
-                if not begun:
-                    for event in writer.begin():
+        with self.desk.telemetry.answer(answers):
+            try:
+                begun = False
+                async for update in answers:
+                    if not begun:
+                        for event in writer.begin():
+                            yield event
+                        begun = True
+                    for event in writer.update(update):
                         yield event
-                    begun = True
-                for event in writer.update(update):
-                    yield event
-            more: dict[str, Any] = extras(job, params, answers.choices, answers.trace)
-            for event in writer.end(more):
-                yield event
-        finally:
-            answers.cancel()
+            finally:
+                answers.cancel()
+        more: dict[str, Any] = extras(job, params, answers.choices, answers.trace)
+        for event in writer.end(more):
+            yield event

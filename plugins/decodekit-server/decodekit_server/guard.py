@@ -22,6 +22,7 @@ from decodekit_server.errors import ApiError, is_anthropic, told
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
 from decodekit_server.metrics import Metrics
+from decodekit_server.telemetry import Telemetry
 
 log = logging.getLogger("decodekit_server.access")
 
@@ -48,10 +49,12 @@ class Guard:
         keys: Keys,
         limits: Limits,
         metrics: Metrics,
+        telemetry: Telemetry,
         route: Callable[[str], str],
     ) -> None:
         self._app, self._hosts, self._keys = app, hosts, keys
-        self._limits, self._metrics, self._route = limits, metrics, route
+        self._limits, self._route = limits, route
+        self._metrics, self._telemetry = metrics, telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,6 +62,7 @@ class Guard:
         if scope["type"] != "http":
             raise ValueError(f"no {scope['type']} here")
         began, id, status = time.perf_counter(), secrets.token_hex(8), 0
+        route = self._route(scope["path"])
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -69,10 +73,14 @@ class Guard:
 
         self._metrics.open.inc()
         try:
-            await self._pass(scope, receive, answer, lambda: status > 0)
+            with self._telemetry.request(scope, route, id) as ended:
+                try:
+                    await self._pass(scope, receive, answer, lambda: status > 0)
+                finally:
+                    ended(status)
         finally:
             self._metrics.open.dec()
-            route, seconds = self._route(scope["path"]) or "none", time.perf_counter() - began
+            route, seconds = route or "none", time.perf_counter() - began
             self._metrics.requests.labels(route, str(status or 499)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             method = scope["method"] if scope["method"] in METHODS else "other"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from decodekit.plugins import Plugins
     from decodekit_server.limits import Limits
     from decodekit_server.models import Models
+    from decodekit_server.telemetry import Telemetry
 
 
 class Serve(Command):
@@ -55,6 +56,9 @@ class Serve(Command):
             metavar="NAME=VALUE",
             help="see docs/serve.md for the names",
         )
+        parser.add_argument(
+            "--otel", action="store_true", help="spans of requests, to where the OTEL_* variables say"
+        )
         parser.add_argument("--quiet", action="store_true", help="no line for every request")
         add_machine(parser)
 
@@ -72,6 +76,7 @@ class Serve(Command):
                 f"--host {args.host} can be reached from elsewhere, so a key is needed; "
                 f"set {VARIABLE} or give --key-file"
             )
+        telemetry = _telemetry() if args.otel else None
         listening = listen(args.host, args.port)
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.WARNING)
         logging.getLogger("decodekit_server").setLevel(logging.WARNING if args.quiet else logging.INFO)
@@ -91,7 +96,8 @@ class Serve(Command):
                     f"{engine.max_rows} rows, caches of at most {engine.cache_bytes >> 20} MiB",
                     flush=True,
                 )
-            server = Server(create_app(models, hosts=hosts, keys=keys, limits=limits), limits)
+            app = create_app(models, hosts=hosts, keys=keys, limits=limits, telemetry=telemetry)
+            server = Server(app, limits)
             try:
                 server.run(sockets=[listening])
             finally:
@@ -129,6 +135,16 @@ def _load(args: argparse.Namespace, limits: Limits, plugins: Plugins) -> Models:
             raise InputError(f"{name} is given twice; write NAME=BUNDLE to tell them apart")
         by_name[name] = decoder
     return Models.of(by_name)
+
+
+def _telemetry() -> Telemetry:
+    try:
+        from decodekit_server.spans import Spans
+    except ImportError as exc:
+        raise InputError(
+            "--otel needs OpenTelemetry; pip install 'decodekit-server[otel]', or leave it out"
+        ) from exc
+    return Spans.exported()
 
 
 def _limits(written: list[str]) -> Limits:

@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         timer.cancel()
         self._desk.preparing.close()
+        await asyncio.to_thread(self._desk.telemetry.end)
 
     def _watch(self) -> None:
         failures = self._desk.models.failures(self._limits.stall_seconds)

@@ -1,21 +1,15 @@
-"""What the tests share: models that write a given text, and a real server on a socket, in a thread."""
+"""What the tests share: models that write a given text, servers in this process and in one of their own."""
 
-import asyncio
 import json
-import threading
+import os
+import subprocess
+import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
 import numpy as np
 import pytest
-from decodekit_server.app import create_app
-from decodekit_server.auth import Keys
-from decodekit_server.hosts import Hosts
-from decodekit_server.limits import Limits
-from decodekit_server.models import Models
-from decodekit_server.server import Server, listen
+from decodekit_server.testing import serving
 
 import decodekit
 from decodekit.bundle import Bundle, open_bundle
@@ -93,42 +87,6 @@ def scripted(tmp_path_factory, plugins):
     return make
 
 
-@dataclass
-class Running:
-    """A server that runs, and how to reach it."""
-
-    app: object
-    server: Server
-    url: str
-    port: int
-
-    def decoder(self, name):
-        return self.app.desk.models.by_name[name].decoder
-
-    def client(self, **options):
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
-
-
-@contextmanager
-def serving(decoders, *, keys=(), limits=None, host="127.0.0.1", names=()):
-    """A server for decoders by name, until the block ends."""
-    limits = limits or Limits(drain_seconds=0.2)
-    models = Models.of(decoders)
-    socket = listen(host, 0)
-    app = create_app(models, hosts=Hosts.of(host, names), keys=Keys(keys), limits=limits)
-    server = Server(app, limits)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield Running(app, server, f"http://{host}:{socket.getsockname()[1]}", socket.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        assert not thread.is_alive()
-
-
 @pytest.fixture(scope="session")
 def serve():
     return serving
@@ -165,3 +123,26 @@ ASK = [{"role": "user", "content": "Give me a tagline for a new coffee shop."}]
 @pytest.fixture(scope="session")
 def ask():
     return ASK
+
+
+@pytest.fixture
+def process():
+    """Starts `decodekit serve`; its address once it listens."""
+    started = []
+
+    def start(*words, **environment):
+        run = subprocess.Popen(
+            [sys.executable, "-m", "decodekit.cli", "serve", *words, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        started.append(run)
+        line = run.stdout.readline()
+        return run, line.split()[3].rstrip(",") if line else ""
+
+    yield start
+    for run in started:
+        run.kill()
+        run.communicate()

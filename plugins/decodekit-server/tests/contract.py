@@ -184,7 +184,7 @@ def _is_text(event: dict[str, Any], texts: dict[str, str]) -> bool:
 
 def record() -> None:
     """Write the file, with a server for the embedded model and the built-in strategies."""
-    from conftest import serving
+    from decodekit_server.testing import serving
 
     import decodekit
     from decodekit.plugins import load_plugins

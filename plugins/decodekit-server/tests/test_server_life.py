@@ -5,8 +5,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -227,29 +225,6 @@ def test_a_failing_model_fails_requests_and_not_the_server(serve, scripted):
         assert http.post("/v1/chat/completions", json=body()).json()["error"]["code"] == "E_ENGINE"
         decoder.model.fault = None
         assert http.post("/v1/chat/completions", json=body(max_tokens=2)).status_code == 200
-
-
-@pytest.fixture
-def process():
-    """Starts `decodekit serve`; its address once it listens."""
-    started = []
-
-    def start(*words, **environment):
-        run = subprocess.Popen(
-            [sys.executable, "-m", "decodekit.cli", "serve", *words, "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        started.append(run)
-        line = run.stdout.readline()
-        return run, line.split()[3].rstrip(",") if line else ""
-
-    yield start
-    for run in started:
-        run.kill()
-        run.communicate()
 
 
 def listening(pid):
