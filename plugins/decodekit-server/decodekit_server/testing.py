@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +43,35 @@ class Running:
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
 
+    def posted(self, path: str, body: Mapping[str, Any], *, received: int | None = None) -> socket.socket:
+        """A connection on which a request was sent and nothing is read.
+
+        received  bytes that its side keeps for a reader; None: as many as it likes
+        """
+        content = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection = socket.socket()
+        if received is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received)
+        connection.connect((self.host, self.port))
+        connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        return connection
+
+    def exchange(self, *parts: str, pause: float = 0.0) -> str:
+        """What comes for some bytes until the connection ends, "" where it just ends.
+
+        pause  seconds after each part
+        """
+        answer = b""
+        connection = socket.create_connection((self.host, self.port), timeout=5)
+        with connection, suppress(ConnectionError):
+            for part in parts:
+                connection.sendall(part.encode("latin-1"))
+                time.sleep(pause)
+            while received := connection.recv(65536):
+                answer += received
+        return answer.decode()
+
 
 @contextmanager
 def serving(
@@ -55,13 +86,13 @@ def serving(
     models, hosts = Models.of(decoders), Hosts.of(host)
     app = create_app(models, hosts=hosts, keys=Keys(keys), limits=limits, telemetry=telemetry)
     server = Server(app, limits)
-    with listen(host, 0) as socket:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), daemon=True)
+    with listen(host, 0) as listening:
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Running(app, server, host, socket.getsockname()[1])
+            yield Running(app, server, host, listening.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join(10)

@@ -77,29 +77,15 @@ def test_a_connection_is_closed_where_a_body_is_left_unread(http, ask):
     assert answer.status_code == 403 and answer.headers["connection"] == "close"
 
 
-def talk(port, *parts, pause=0.0, seconds=5.0):
-    """What comes back for some bytes sent one after the other, "" where the connection just ends."""
-    answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        try:
-            for part in parts:
-                connection.sendall(part.encode("latin-1"))
-                time.sleep(pause)
-            while part := connection.recv(65536):
-                answer += part
-        except (ConnectionError, BrokenPipeError):
-            pass
-    return answer.decode()
-
-
 def test_a_large_body_is_refused_before_it_is_read(small):
-    assert " 413 " in talk(small.port, HEAD + "Content-Length: 1000000000\r\n\r\n")
+    assert " 413 " in small.exchange(HEAD + "Content-Length: 1000000000\r\n\r\n")
 
 
 def test_an_endless_body_is_cut_where_it_is_too_large(small):
+    """At the third chunk, with no word of an end."""
     chunk = "1000\r\n" + "x" * 4096 + "\r\n"
-    answer = talk(small.port, HEAD + "Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 50)
-    assert " 413 " in answer or answer == ""
+    answer = small.exchange(HEAD + "Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 3)
+    assert answer.startswith("HTTP/1.1 413 ") and "E_LIMIT" in answer
 
 
 @pytest.mark.parametrize(
@@ -116,20 +102,20 @@ def test_an_endless_body_is_cut_where_it_is_too_large(small):
     ],
 )
 def test_odd_framing_is_refused(small, headers):
-    answer = talk(small.port, HEAD + headers + "\r\n{}")
-    assert answer.split(" ")[1] in ("400", "431", "501")
+    answer = small.exchange(HEAD + headers + "\r\n{}")
+    assert answer.startswith("HTTP/1.1 400 ")
 
 
 def test_a_body_that_comes_too_slowly_is_told_so(small):
     began = time.monotonic()
-    answer = talk(small.port, HEAD + "Content-Length: 100\r\n\r\n{", " ", pause=0.1)
+    answer = small.exchange(HEAD + "Content-Length: 100\r\n\r\n{", " ", pause=0.1)
     assert " 408 " in answer and "E_SLOW" in answer
     assert time.monotonic() - began < 5
 
 
 def test_headers_that_come_too_slowly_end_the_connection(small):
     began = time.monotonic()
-    assert talk(small.port, "GET / HTTP/1.1\r\n", *["X: y\r\n"] * 40, pause=0.1) == ""
+    assert small.exchange("GET / HTTP/1.1\r\n", *["X: y\r\n"] * 40, pause=0.1) == ""
     assert time.monotonic() - began < 5
 
 
@@ -137,10 +123,10 @@ def test_a_connection_too_many_is_told_so_and_room_is_made(small):
     idle = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(8)]
     try:
         time.sleep(0.1)
-        assert "E_CONNECTIONS" in talk(small.port, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert "E_CONNECTIONS" in small.exchange("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         deadline = time.monotonic() + 8
         while time.monotonic() < deadline:  # connections that say nothing are closed
-            if " 200 " in talk(small.port, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
+            if " 200 " in small.exchange("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"):
                 return
             time.sleep(0.2)
         raise AssertionError("idle connections are never closed")
@@ -167,9 +153,7 @@ def test_more_than_a_limit_is_refused_by_name(small, ask, fields, param):
     with small.client() as http:
         answer = http.post("/v1/chat/completions", json={"model": "tagline", "messages": ask, **fields})
     error = answer.json()["error"]
-    assert answer.status_code in (400, 413), error
-    if answer.status_code == 400:
-        assert error["param"] == param and param in error["message"]
+    assert (answer.status_code, error["param"]) == (400, param) and param in error["message"]
 
 
 def test_options_of_a_strategy_are_bounded(http, ask):
@@ -233,8 +217,8 @@ def test_no_file_is_opened_for_a_name(http, ask, tmp_path):
 
 
 def test_the_first_version_of_http_is_answered(small):
-    assert " 200 " in talk(small.port, "GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
-    assert " 400 " in talk(small.port, "GET /health HTTP/1.0\r\n\r\n")
+    assert " 200 " in small.exchange("GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert " 400 " in small.exchange("GET /health HTTP/1.0\r\n\r\n")
 
 
 def test_control_characters_reach_no_log(http, ask, caplog):
@@ -259,7 +243,7 @@ def test_events_are_not_kept_for_company(small):
 
 def test_an_unfinished_answer_does_not_hold_up_a_pipelined_request(small):
     one = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    answer = talk(small.port, one + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
+    answer = small.exchange(one + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
     assert answer.count("HTTP/1.1 200") == 2
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -23,16 +22,9 @@ def body(**fields):
     return {"model": "slow", "messages": [{"role": "user", "content": "Count."}], "temperature": 0} | fields
 
 
-def send(port, **fields):
-    """A connection on which a request was sent."""
-    content = json.dumps(body(**fields)).encode()
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        + f"Content-Length: {len(content)}\r\n\r\n".encode()
-        + content
-    )
-    return connection
+def send(running, **fields):
+    """A connection on which a chat was asked for."""
+    return running.posted("/v1/chat/completions", body(**fields))
 
 
 def await_free(engine, others=0, seconds=5.0):
@@ -67,13 +59,13 @@ def steps(monkeypatch):
 def test_who_leaves_frees_the_place_within_a_step(server, steps):
     """In all phases: while it waits, while the prompt is read, before and between tokens."""
     engine, rng = server.decoder("slow").engine, random.Random(1)
-    neighbour = send(server.port, stream=True, max_tokens=4000)  # keeps the engine at work
+    neighbour = send(server, stream=True, max_tokens=4000)  # keeps the engine at work
     try:
         time.sleep(0.2)
         for i in range(DISCONNECTS):
             content = "Count to twenty. " * rng.choice([1, 1, 20])
             messages = [{"role": "user", "content": content}]
-            connection = send(server.port, stream=bool(i % 2), n=rng.choice([1, 2]), messages=messages)
+            connection = send(server, stream=bool(i % 2), n=rng.choice([1, 2]), messages=messages)
             time.sleep(rng.random() * 12 * STEP)
             connection.close()
             await_free(engine, others=1)
@@ -85,13 +77,8 @@ def test_who_leaves_frees_the_place_within_a_step(server, steps):
 
 
 def test_who_leaves_while_scoring_is_not_waited_for(server):
-    content = json.dumps({"model": "tagline", "text": "word " * 9000, "stride": 20}).encode()
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(
-            b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(content)}\r\n\r\n".encode()
-            + content
-        )
+    body = {"model": "tagline", "text": "word " * 9000, "stride": 20}
+    with server.posted("/v1/score", body):
         time.sleep(0.1)
     deadline = time.monotonic() + 5
     while server.app.desk.metrics.open._value.get():
@@ -106,7 +93,7 @@ def test_who_leaves_the_queue_disturbs_nobody(serve, scripted, steps):
         with http.stream("POST", "/v1/chat/completions", json=body(stream=True, max_tokens=60)) as answer:
             lines = answer.iter_lines()
             next(lines)
-            queued = send(running.port)
+            queued = send(running)
             while not engine.waiting:
                 time.sleep(0.001)
             queued.close()
@@ -119,7 +106,7 @@ def test_who_leaves_the_queue_disturbs_nobody(serve, scripted, steps):
 def test_of_many_at_once_none_is_lost(serve, scripted):
     limits = Limits(queue=16, drain_seconds=0.1)
     with serve({"slow": scripted("one two three", max_queue=16)}, limits=limits) as running:
-        connections = [send(running.port) for _ in range(300)]
+        connections = [send(running) for _ in range(300)]
         statuses = []
         for connection in connections:
             connection.settimeout(20)
@@ -131,19 +118,11 @@ def test_of_many_at_once_none_is_lost(serve, scripted):
 
 def test_a_reader_that_does_not_read_is_cut(serve, scripted):
     limits = Limits(write_seconds=0.5, drain_seconds=0.1)
+    asked = body(stream=True, n=16, logprobs=True, top_logprobs=20, decodekit={"ignore_eos": True})
     with (
         serve({"slow": scripted("word " * 50)}, limits=limits) as running,
-        socket.socket() as connection,
+        running.posted("/v1/chat/completions", asked, received=4096),
     ):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", running.port))
-        content = json.dumps(
-            body(stream=True, n=16, logprobs=True, top_logprobs=20, decodekit={"ignore_eos": True})
-        )
-        connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(content)}\r\n\r\n{content}".encode()
-        )
         engine, deadline = running.decoder("slow").engine, time.monotonic() + 20
         while not engine.running:
             time.sleep(0.01)
@@ -157,7 +136,7 @@ def test_a_full_queue_is_a_429(serve, scripted):
     limits = Limits(queue=2, drain_seconds=0.1)
     decoder = scripted("one two three four five " * 50, seconds=STEP, max_rows=1, max_queue=2)
     with serve({"slow": decoder}, limits=limits) as running, running.client() as http:
-        held = [send(running.port, max_tokens=100) for _ in range(3)]
+        held = [send(running, max_tokens=100) for _ in range(3)]
         time.sleep(0.3)
         answer = http.post("/v1/chat/completions", json=body())
         assert answer.status_code == 429 and answer.headers["retry-after"] == "1"
