@@ -103,6 +103,10 @@ class Guard:
         """Whose request it is. ApiError for one that is not let in."""
         headers = scope["headers"]
         names = [name for name, _ in headers]
+        target = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if target + sum(len(name) + len(value) for name, value in headers) > self._limits.header_bytes:
+            most = f"{self._limits.header_bytes:,} bytes"
+            raise ApiError(431, "E_LIMIT", f"headers: over {most}, which this server takes at most")
         if names.count(b"host") != 1 or names.count(b"origin") > 1 or names.count(b"content-length") > 1:
             raise ApiError(400, "E_REQUEST", "one Host header is needed, and no header twice")
         if b"transfer-encoding" in names and b"content-length" in names:

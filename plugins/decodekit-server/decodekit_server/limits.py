@@ -17,6 +17,7 @@ MAX_PROMPTS = 128
 MAX_MESSAGES = 4096
 MAX_PARTS = 256  # of a content
 MAX_TEXT = 4_000_000  # characters of one text; the body's limit is usually lower
+MAX_ID = 2**31 - 1
 MAX_IDS = 1 << 20  # token ids in one list
 MAX_STOPS = 16
 MAX_STOP = 256  # characters of a stop string

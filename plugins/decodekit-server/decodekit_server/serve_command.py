@@ -66,7 +66,7 @@ class Serve(Command):
         from decodekit_server.app import create_app
         from decodekit_server.auth import VARIABLE, read_keys
         from decodekit_server.hosts import Hosts
-        from decodekit_server.server import Server, listen
+        from decodekit_server.server import Server, allow_files, end_with_terminal, listen
 
         whole("--port", args.port, "[0, 65535]")
         hosts, limits = Hosts.of(args.host, args.host_name), _limits(args.limit)
@@ -76,6 +76,8 @@ class Serve(Command):
                 f"--host {args.host} can be reached from elsewhere, so a key is needed; "
                 f"set {VARIABLE} or give --key-file"
             )
+        allow_files(limits.connections)
+        end_with_terminal()
         telemetry = _telemetry() if args.otel else None
         listening = listen(args.host, args.port)
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", level=logging.WARNING)

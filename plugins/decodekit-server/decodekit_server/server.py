@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
+import sys
 import time
 from types import FrameType
 
@@ -17,6 +19,7 @@ from decodekit_server.limits import Limits
 
 log = logging.getLogger("decodekit_server")
 
+SPARE = 128  # files beside connections
 LINGER = 10.0  # seconds a server with a failed engine still says so, before it ends
 
 
@@ -77,6 +80,29 @@ class Server(uvicorn.Server):
             log.error("the engines of %s failed; ending in %g s", ", ".join(failures), LINGER)
         elif time.monotonic() - self._failing_since > LINGER:
             self.failed = True
+
+
+def end_with_terminal() -> None:
+    """Where the terminal closes, what runs may end too; unless the signal is passed over, as nohup has it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def allow_files(connections: int) -> None:
+    """Let this process have so many connections open; InputError where it may not."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    needed = connections + SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(
+            f"connections: {connections} at a time take {needed} open files, and this process may have "
+            f"{hard}; raise that (ulimit -n {needed}), or give --limit connections={max(1, hard - SPARE)}"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -132,7 +132,7 @@ def process():
 
     def start(*words, **environment):
         run = subprocess.Popen(
-            [sys.executable, "-m", "decodekit.cli", "serve", *words, "--port", "0"],
+            [sys.executable, "-m", "decodekit.cli", "serve", "--port", "0", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

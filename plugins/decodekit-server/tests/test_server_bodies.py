@@ -81,6 +81,12 @@ def test_a_large_body_is_refused_before_it_is_read(small):
     assert " 413 " in small.exchange(HEAD + "Content-Length: 1000000000\r\n\r\n")
 
 
+def test_what_comes_behind_a_body_is_no_part_of_it(small):
+    """A length that lies: the rest would be a request, and is none."""
+    answer = small.exchange(HEAD + "Content-Length: 2\r\n\r\n{}", 'x": 1}\r\n\r\n')
+    assert answer.count("HTTP/1.1 400 ") == 2 and '"param":"model"' in answer
+
+
 def test_an_endless_body_is_cut_where_it_is_too_large(small):
     """At the third chunk, with no word of an end."""
     chunk = "1000\r\n" + "x" * 4096 + "\r\n"
@@ -98,12 +104,29 @@ def test_an_endless_body_is_cut_where_it_is_too_large(small):
         "Content-Encoding: gzip\r\nContent-Length: 2\r\n",
         "Transfer-Encoding: gzip\r\n",
         "Host: localhost\r\nContent-Length: 2\r\n",
-        "X: " + "x" * 20_000 + "\r\n",
     ],
 )
 def test_odd_framing_is_refused(small, headers):
     answer = small.exchange(HEAD + headers + "\r\n{}")
-    assert answer.startswith("HTTP/1.1 400 ")
+    assert answer.startswith("HTTP/1.1 400 ") and '"code":"E_BODY"' not in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /health HTTP/1.1\r\nX: " + "x" * 4096,
+        f"GET /{'x' * 4096} HTTP/1.1\r\nX: y",
+        f"GET /health?{'x' * 4096} HTTP/1.1\r\nX: y",
+    ],
+    ids=["header", "path", "query"],
+)
+def test_long_headers_are_refused_whole_or_not(small, head):
+    text = head + "\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = small.exchange(text)
+    assert (
+        answer.startswith("HTTP/1.1 431 ") and "headers: over 4,096 bytes" in answer and "xxx" not in answer
+    )
+    assert small.exchange(text.replace("xxx", "xxx" * 9)[:9000]).startswith("HTTP/1.1 400 ")
 
 
 def test_a_body_that_comes_too_slowly_is_told_so(small):
@@ -214,6 +237,25 @@ def test_no_file_is_opened_for_a_name(http, ask, tmp_path):
     finally:
         watching = False
     assert not [path for path in opened if "nonce" in path or path.startswith(str(tmp_path))]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"])
+def test_a_method_that_there_is_not(small, method):
+    answer = small.exchange(
+        f"{method} /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.startswith("HTTP/1.1 405 ") and "\r\nallow: post\r\n" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "status"),
+    [("bytes=0-9", 206), ("bytes=x", 400), ("bytes=99999999-", 416), (",".join(["0-"] * 300), 400)],
+)
+def test_parts_of_a_file_are_no_great_work(http, ranges, status):
+    began = time.monotonic()
+    assert http.get("/static/main.js", headers={"range": ranges}).status_code == status
+    assert http.get("/v1/models", headers={"range": ranges}).status_code == 200  # no file
+    assert time.monotonic() - began < 2
 
 
 def test_the_first_version_of_http_is_answered(small):

@@ -1,6 +1,7 @@
 """Whom the server listens to: nobody, unless host, origin and key say so, on every route there is."""
 
 import base64
+import time
 
 import pytest
 from decodekit_server.auth import Keys, read_keys
@@ -61,6 +62,7 @@ def test_no_route_opens_without_a_key(locked):
         {"authorization": KEY},
         {"authorization": "Bearer"},
         {"authorization": "Bearer " + "k" * 10_000},
+        {"cookie": f"key={KEY}"},
         {"authorization": b"Bearer \xff\xfe"},
         {"authorization": "Basic " + base64.b64encode(b"x:wrong").decode()},
         {"authorization": "Basic !!"},
@@ -75,6 +77,13 @@ def test_a_wrong_key_opens_nothing(locked, headers):
         answer = http.get("/v1/models", headers=headers)
     assert answer.status_code == 401 and answer.json()["error"]["code"] == "E_KEY"
     assert KEY not in answer.text
+
+
+def test_a_key_of_a_megabyte_is_no_work(locked):
+    text = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {'k' * 1_000_000}\r\n\r\n"
+    began = time.monotonic()
+    assert locked.exchange(text)[:13] in ("", "HTTP/1.1 400 ")  # it is told, or cut while it still talks
+    assert time.monotonic() - began < 2
 
 
 def test_the_right_key_opens_in_three_ways(locked):
@@ -110,6 +119,17 @@ def test_prefixes_are_shared_within_a_key_only(serve, plugins):
         first = [reused(KEY), reused(KEY), reused(KEY)]
         assert first[0] == 0 and first[2] > 0
         assert reused(KEY + "2") == 0
+
+
+def test_every_route_asks_for_host_and_origin(server):
+    """Whatever a path, in whatever form, and without a key too."""
+    for path in dict.fromkeys(paths(server.app)):
+        for method in ("GET", "POST", "OPTIONS"):
+            for host, origin in (("evil.example", ""), ("127.0.0.1", "Origin: https://evil.example\r\n")):
+                text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{origin}Connection: close\r\n\r\n"
+                answer = server.exchange(text)
+                assert status(answer) == 403, (method, path, host, origin)
+                assert "access-control" not in answer.lower()
 
 
 HOSTS = [

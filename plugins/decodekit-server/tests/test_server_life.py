@@ -1,10 +1,15 @@
 """Clients that leave, readers that do not read, engines that fail, a server that is told to end."""
 
+import asyncio
 import json
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +17,7 @@ import pytest
 from decodekit_server.answers import Answers
 from decodekit_server.limits import Limits
 
+from decodekit.errors import DeviceError
 from decodekit.stopping import Stop
 
 DISCONNECTS = int(os.environ.get("DECODEKIT_DISCONNECTS", "20"))
@@ -153,6 +159,35 @@ def test_a_time_limit_keeps_the_text(http):
     assert answer["decodekit"]["choices"][0]["finish_reason"] == "time"
 
 
+def test_a_time_limit_holds_in_the_queue_too(serve, scripted):
+    decoder = scripted("one two three four five " * 50, seconds=STEP, max_rows=1)
+    with serve({"slow": decoder}) as running, running.client() as http:
+        with send(running, max_tokens=400):
+            while not decoder.engine.running:
+                time.sleep(0.001)
+            began = time.monotonic()
+            answer = http.post("/v1/chat/completions", json=body(decodekit={"max_time": 0.2})).json()
+            assert 0.2 <= time.monotonic() - began < 2
+        assert answer["choices"][0]["message"]["content"] == ""
+        assert answer["decodekit"]["choices"][0]["finish_reason"] == "time"
+
+
+def test_a_reader_of_small_bites_gets_all(serve, scripted):
+    """Its window is full most of the time; what it is sent waits for it."""
+    asked = body(stream=True, n=4, max_tokens=100, logprobs=True, top_logprobs=20)
+    with (
+        serve({"slow": scripted("word " * 120)}) as running,
+        running.posted("/v1/chat/completions", asked, received=2048) as connection,
+    ):
+        connection.settimeout(10)
+        received = b""
+        while not received.endswith(b"0\r\n\r\n"):
+            received += connection.recv(1000)
+            time.sleep(0.0005)
+        assert received.count(b'"delta":{},') == 4 and b"data: [DONE]\n\n" in received
+        assert len(received) > 400_000
+
+
 class Killed(BaseException):
     """What ends a thread."""
 
@@ -179,7 +214,8 @@ def test_a_dead_engine_is_told_to_everybody(serve, scripted, monkeypatch):
         assert health.status_code == 503 and "slow" in health.json()["failed"]
         assert http.get("/ready").status_code == 503
         assert time.monotonic() - began < 5
-        assert http.post("/v1/chat/completions", json=body()).status_code in (500, 503)
+        answer = http.post("/v1/chat/completions", json=body())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "E_ENGINE")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -234,7 +270,97 @@ def test_told_to_end_it_lets_answers_end(process):
         run.send_signal(signal.SIGTERM)
         text = list(lines)
     assert text[-2] == "data: [DONE]"
-    assert run.wait(10) in (0, -signal.SIGTERM)
+    assert run.wait(10) == -signal.SIGTERM
+
+
+def test_a_hundred_streams_end_by_word_where_the_terminal_closes(process):
+    """Some come to their end in the time left, the others are told; none just stops."""
+    run, url = process("tagline", "--rows", "8", "--limit", "drain_seconds=0.5")
+    prompts = [
+        {"model": "tagline", "prompt": [300 + i], "stream": True, "max_tokens": 250} for i in range(100)
+    ]
+
+    async def read(client, asked):
+        asked["decodekit"] = {"ignore_eos": True}
+        async with client.stream("POST", f"{url}/v1/completions", json=asked) as answer:
+            if answer.status_code != 200:
+                return (await answer.aread()).decode()
+            return [line async for line in answer.aiter_lines() if line][-1]
+
+    async def all_of_them():
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as client:
+            reading = [asyncio.create_task(read(client, asked)) for asked in prompts]
+            await asyncio.sleep(0.5)
+            run.send_signal(signal.SIGHUP)
+            return await asyncio.gather(*reading)
+
+    ends = [
+        json.loads(end.removeprefix("data: ")) if "{" in end else end for end in asyncio.run(all_of_them())
+    ]
+    ends = [end if isinstance(end, str) else end["error"]["code"] for end in ends]
+    assert set(ends) <= {"data: [DONE]", "E_CLOSED", "E_DRAINING"} and "E_CLOSED" in ends
+    assert run.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_what_is_killed_starts_again_and_endless_bodies_take_no_memory(process):
+    run, url = process("tagline")
+    port = url.rpartition(":")[2]
+    with socket.create_connection(("127.0.0.1", int(port))):
+        run.kill()
+        run.wait(10)
+        run, url = process("tagline", "--port", port)
+    assert httpx.get(f"{url}/ready", trust_env=False).status_code == 200
+
+    def resident():
+        lines = Path(f"/proc/{run.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10  # MiB
+
+    before, chunk = resident(), b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+    for _ in range(40):
+        with (
+            socket.create_connection(("127.0.0.1", int(port)), timeout=5) as connection,
+            suppress(ConnectionError),
+        ):
+            connection.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n"
+            )
+            for _ in range(64):
+                connection.sendall(chunk)
+    assert resident() - before < 32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of this kind")
+def test_open_files_are_allowed_for_all_connections(capsys):
+    import resource
+
+    from decodekit_server.server import allow_files
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        allow_files(1000)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1128
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    words = f"ulimit -n 512; exec '{sys.executable}' -m decodekit.cli serve tagline --port 0"
+    run = subprocess.run(["sh", "-c", words], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and "ulimit -n 1152), or give --limit connections=384" in run.stderr
+
+
+def test_a_port_of_privileged_programs_is_told(monkeypatch):
+    from decodekit_server import server
+
+    def refuse(*words, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(server.socket, "create_server", refuse)
+    with pytest.raises(
+        DeviceError, match=r"port 80 is for privileged programs; choose --port 1024 or higher"
+    ):
+        server.listen("127.0.0.1", 80)
 
 
 def test_what_does_not_end_in_time_ends_with_an_error(serve, scripted):

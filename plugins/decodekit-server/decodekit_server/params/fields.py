@@ -10,6 +10,7 @@ from decodekit.logprobs import MAX_TOP
 from decodekit_server.limits import (
     MAX_BIASES,
     MAX_CHOICES,
+    MAX_ID,
     MAX_IDS,
     MAX_NAME,
     MAX_STOP,
@@ -25,7 +26,7 @@ MAX_SEED = 2**64 - 1
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 ModelName = Annotated[str, Field(max_length=16_384, description="one of /v1/models")]
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_IDS, fail_fast=True)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, le=MAX_ID)]], Field(max_length=MAX_IDS, fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
