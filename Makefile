@@ -172,11 +172,15 @@ bench-data: .venv/ready
 
 # make server-fuzz         10,000 requests by schemathesis against the server's interface
 # make server-disconnects  200 clients that leave at random moments
-# make server-load         open-loop load with nonces, alone and among hostile requests; a minute and a half
-# make server-overhead     what the server costs over the SDK, on BUNDLE
+# make server-load         open-loop load with nonces, alone and among hostile requests, then 10,000 in a row;
+#                          bars with verdicts; seven minutes
+# make server-overhead     what the server costs over the SDK, in turns, with bars, until they are decided: on tagline,
+#                          and on make bench's model where it is there; BUNDLE='DIR ...'; two to eight minutes
+# make bench-server        the server beside others, with the same weights, into docs/benchmarks.md; twenty minutes
+# make bench-server-quick  only prove that they run; both take BENCH='--rounds 3' and the like
 SERVER = plugins/decodekit-server
-BUNDLE ?= tagline
-.PHONY: server-fuzz server-disconnects server-load server-overhead
+BUNDLE ?= tagline $(wildcard $(MODELS)/smol/bundle)
+.PHONY: server-fuzz server-disconnects server-load server-overhead bench-server bench-server-quick
 server-fuzz: .venv/ready
 	.venv/bin/pip $(PIP_INSTALL) -e '$(SERVER)[check]'
 	.venv/bin/python $(SERVER)/checks/fuzz.py --examples 800
@@ -189,6 +193,19 @@ server-load: .venv/ready
 
 server-overhead: .venv/ready
 	.venv/bin/python $(SERVER)/checks/overhead.py $(BUNDLE)
+
+.venv-bench/servers: .venv-bench/ready $(SERVER)/pyproject.toml $(SERVER)/checks/peers.txt
+	.venv-bench/bin/pip $(PIP_INSTALL) -e $(SERVER) -r $(SERVER)/checks/peers.txt
+	touch $@
+
+bench-server bench-server-quick: export ORT_DISABLE_TELEMETRY = 1
+bench-server bench-server-quick: export HF_HUB_OFFLINE = 1
+bench-server bench-server-quick: .venv-bench/servers $(addprefix $(MODELS)/smol/,checkpoint bundle gguf)
+bench-server:
+	$(BENCH_PYTHON) $(SERVER)/checks/peers.py $(BENCH)
+
+bench-server-quick:
+	$(BENCH_PYTHON) $(SERVER)/checks/peers.py --quick $(BENCH)
 
 # make crash-batch   end jobs at every call that reaches the disk and at 500 random moments; ten minutes
 # make batch-scale   five million rows through a model that costs nothing; five minutes

@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,28 @@ from typing import Any
 from case import Case, Figure, Run, Taken
 from engines import Failure
 
-BEGIN, END = "<!-- decoding: begin -->", "<!-- decoding: end -->"
-INTRODUCTION = """\
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What stands between two marks of a page: cases behind a heading and an introduction."""
+
+    mark: str
+    heading: str
+    introduction: str
+
+
+DECODING = Part(
+    "decoding",
+    "Decoding",
+    """\
 `make bench`. Engines take turns, round by round, with two threads each; medians and spread over the
 rounds. The model has random weights in the shape of SmolLM2-135M: 30 layers, hidden 576, 9 heads on 3,
 MLP 1,536, 49,152 ids, tied. All engines read the same weights. The bare loop is the limit: Python that
 does nothing but bind, run and argmax, on the same graph, with the cache in place. llama.cpp keeps its
-cache in 16 bits, the others in 32."""
-
-Record = dict[str, Any]
+cache in 16 bits, the others in 32.""",
+)
 
 
 def record(case: Case, run: Run, rounds: int) -> Record:
@@ -71,13 +85,16 @@ def save(records: Mapping[str, Record], file: Path) -> dict[str, Record]:
     return cases
 
 
-def write_page(cases: Mapping[str, Record], page: Path) -> None:
-    """Replace what stands between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    parts = ["## Decoding", INTRODUCTION, _provenance(cases), *map(section, cases.values())]
-    content = "\n\n".join(part.strip() for part in parts)
-    page.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}", encoding="utf-8")
+def write_page(cases: Mapping[str, Record], page: Path, part: Part = DECODING) -> None:
+    """Replace what stands between the part's marks."""
+    begin, end = f"<!-- {part.mark}: begin -->", f"<!-- {part.mark}: end -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{page}: needs the lines {begin} and {end}")
+    texts = [f"## {part.heading}", part.introduction, _provenance(cases), *map(section, cases.values())]
+    content = "\n\n".join(text.strip() for text in texts)
+    page.write_text(f"{before}{begin}\n{content}\n{end}{after}", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -17,7 +18,8 @@ from typing import Any
 class Reply:
     """What came back.
 
-    first, last  seconds from the first byte sent to the first and last byte of the answer's body
+    first  seconds from the first byte sent to the first event; 0 where there is none
+    last   to the last byte
     """
 
     status: int
@@ -31,33 +33,43 @@ class Reply:
 
 
 async def post(port: int, path: str, body: dict[str, Any]) -> Reply:
-    """One request on a connection of its own."""
+    """One request on a connection of its own. ConnectionError for an answer that is not whole."""
     content = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     )
+    got, first, last = bytearray(), 0.0, 0.0
     began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(head.encode() + content)
-        headers = await reader.readuntil(b"\r\n\r\n")
-        chunked = b"transfer-encoding: chunked" in headers.lower()
-        first, parts = 0.0, []
-        while True:
-            if chunked:
-                size = int(await reader.readuntil(b"\r\n"), 16)
-                part = (await reader.readexactly(size + 2))[:-2]
-            else:
-                part = await reader.read(1 << 20)
-            if not part:
-                break
-            first = first or time.perf_counter() - began
-            parts.append(part)
-        last = time.perf_counter() - began
-        return Reply(int(headers.split(b" ", 2)[1]), b"".join(parts), first, last)
+        while part := await reader.read(1 << 16):
+            last = time.perf_counter() - began
+            got += part
+            if not first and b"\ndata: " in got:
+                first = last
     finally:
         writer.close()
+    headers, end, rest = bytes(got).partition(b"\r\n\r\n")
+    if not end:
+        raise ConnectionError("there was no answer")
+    chunked = b"transfer-encoding: chunked" in headers.lower()
+    return Reply(int(headers.split(b" ", 2)[1]), unchunked(rest) if chunked else rest, first, last)
+
+
+def unchunked(data: bytes) -> bytes:
+    """A body that came in chunks, https://www.rfc-editor.org/rfc/rfc9112#section-7.1"""
+    parts, at = [], 0
+    while True:
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            raise ConnectionError("the answer broke off")
+        size = int(data[at:end], 16)
+        if not size:
+            return b"".join(parts)
+        at = end + 2 + size + 2
+        parts.append(data[end + 2 : at - 2])
 
 
 @contextmanager
@@ -80,3 +92,14 @@ def server(*words: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def percentile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def cpu_seconds(pid: int) -> float:
+    """That all threads of a process have computed so far, https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html"""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def resident(pid: int) -> float:
+    """MiB of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
