@@ -20,7 +20,11 @@ Batch = dict[str, Any]
 
 
 class Collate:
-    """Makes a batch of rows: ids, attention mask, labels [B, T], and the line of each row."""
+    """Makes a batch of rows: ids, labels [B, T], and the line of each row.
+
+    There is no attention mask: padding is on the right, and nothing attends to what comes after it. Without
+    one, attention takes its fastest form.
+    """
 
     def __init__(self, pad_id: int) -> None:
         self.pad_id = pad_id
@@ -28,8 +32,8 @@ class Collate:
     def __call__(self, items: Sequence[dict[str, Any]]) -> Batch:
         return {
             "input_ids": padded([item["input_ids"] for item in items], self.pad_id),
-            "attention_mask": padded([[1] * len(item["input_ids"]) for item in items], 0),
             "labels": labels(items),
+            "use_cache": False,
             "lines": [item["line"] for item in items],
         }
 

@@ -11,7 +11,7 @@ import torch
 
 from decodekit_export.collate import IGNORED, Collate, Items
 from decodekit_export.data import Row
-from decodekit_export.loss import focus, keeps_columns, token_losses
+from decodekit_export.loss import following, logits_of_trained, only_trained, token_losses
 from decodekit_export.row_file import lengths_of
 
 
@@ -42,7 +42,6 @@ def sums(model: Any, rows: Sequence[Row], batch_size: int, rank: int = 0, world:
     rank, world  every `world`-th row from number `rank` on; the sums of several processes add up
     """
     model.eval()
-    keeps = keeps_columns(model)
     device = next(model.parameters()).device
     found = torch.zeros(3, dtype=torch.float64, device=device)
     collate = Collate(pad_id=0)
@@ -50,10 +49,11 @@ def sums(model: Any, rows: Sequence[Row], batch_size: int, rank: int = 0, world:
     order = own[np.argsort(lengths_of(rows)[own], kind="stable")].tolist()
     for start in range(0, len(order), batch_size):
         batch = collate([items[i] for i in order[start : start + batch_size]])
-        wanted, labels = focus(batch["labels"].to(device), keeps)
-        ids, attended = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-        logits = model(input_ids=ids, attention_mask=attended, **wanted).logits
-        found[0] += token_losses(logits, labels).double().sum()
-        found[1] += (logits.argmax(-1) == labels).sum()
-        found[2] += (labels != IGNORED).sum()
+        next_ids = following(batch["labels"].to(device))
+        with only_trained(model, next_ids):
+            logits = model(input_ids=batch["input_ids"].to(device), use_cache=False).logits
+        trained = next_ids[next_ids != IGNORED]
+        found[0] += token_losses(logits, next_ids).double().sum()
+        found[1] += (logits_of_trained(logits, next_ids).argmax(-1) == trained).sum()
+        found[2] += len(trained)
     return found

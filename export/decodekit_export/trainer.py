@@ -24,7 +24,7 @@ from decodekit_export.data import Row
 from decodekit_export.errors import TrainingError
 from decodekit_export.evaluation import Evaluation, sums
 from decodekit_export.interruption import Interrupted, Listener
-from decodekit_export.loss import focus, keeps_columns, loss_of_trained
+from decodekit_export.loss import following, loss_of_trained, only_trained
 from decodekit_export.notes import Notes
 from decodekit_export.order import Batches, Epochs
 from decodekit_export.pretrained import Pretrained
@@ -82,7 +82,6 @@ class CompletionTrainer(transformers.Trainer):
             compute_loss_func=loss_of_trained, callbacks=[self._clock, bar, *callbacks], **options
         )
         self.remove_callback(transformers.trainer_callback.PrinterCallback)
-        self._keeps_columns = keeps_columns(self.model)
 
     def fit(self, checkpoint: Checkpoint | None = None) -> None:
         """Train, from a checkpoint if there is one; the bar is closed whatever happens."""
@@ -151,9 +150,10 @@ class CompletionTrainer(transformers.Trainer):
         if not (labels != IGNORED).any():
             raise TrainingError(f"no token of lines {lines} would be trained; remove these rows")
         self._bar.show(self.notes.trained, max((step + 1) / self.state.max_steps, self._clock.share))
-        wanted, inputs["labels"] = focus(labels, self._keeps_columns)
+        inputs["labels"] = following(labels)
         try:
-            loss: torch.Tensor = super().training_step(model, {**inputs, **wanted}, num_items_in_batch)
+            with only_trained(self.model, inputs["labels"]):
+                loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         except torch.OutOfMemoryError as exc:
             self.model_wrapped.zero_grad()
             self._save_last_step()

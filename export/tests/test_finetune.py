@@ -21,7 +21,7 @@ from decodekit_export.data import Row
 from decodekit_export.evaluation import Evaluation, sums
 from decodekit_export.faults import DataError
 from decodekit_export.finetune import finetune
-from decodekit_export.loss import focus, loss_of_trained, token_losses
+from decodekit_export.loss import following, loss_of_trained, only_trained, token_losses
 from decodekit_export.pretrained import open_pretrained
 from decodekit_export.progress import Display, spell
 from decodekit_export.schedule import learning_rate
@@ -98,7 +98,6 @@ def test_labels_are_the_ids_where_the_mask_says_so():
     )
     assert batch["input_ids"].tolist() == [[5, 6, 7, 2], [5, 9, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, IGNORED, 7, 2], [IGNORED, 9, IGNORED, IGNORED]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
 def test_a_padding_id_that_is_the_stop_id_changes_neither_loss_nor_gradient(base):
@@ -109,10 +108,9 @@ def test_a_padding_id_that_is_the_stop_id_changes_neither_loss_nor_gradient(base
     for pad_id in (0, stop, 77):
         model, batch = start.load_model(), Collate(pad_id)(Items(rows))
         assert (batch["labels"] == stop).sum() == 3  # the stop token is trained in every row, padding never
-        wanted, labels = focus(batch["labels"], keeps=True)
-        loss = loss_of_trained(
-            model(batch["input_ids"], attention_mask=batch["attention_mask"], **wanted), labels
-        )
+        next_ids = following(batch["labels"])
+        with only_trained(model, next_ids):
+            loss = loss_of_trained(model(batch["input_ids"]), next_ids)
         loss.backward()
         results.append((loss.item(), [p.grad for p in model.parameters()]))
     for loss, gradients in results[1:]:
@@ -127,8 +125,7 @@ def test_an_embedding_that_the_model_calls_padding_is_trained_all_the_same(new_c
     )
     model = open_pretrained(folder).load_model()
     logits = model(torch.tensor([[5, 2, 6, 7]])).logits
-    _, labels = focus(torch.tensor([[IGNORED, IGNORED, 6, 7]]), keeps=False)
-    token_losses(logits, labels).sum().backward()
+    token_losses(logits, following(torch.tensor([[IGNORED, IGNORED, 6, 7]]))).sum().backward()
     assert model.get_input_embeddings().weight.grad[2].abs().max() > 0
 
 

@@ -23,7 +23,7 @@ from decodekit.chat import Chat, Rendered
 from decodekit.tokenizer import Tokenizer
 from decodekit_export.collate import IGNORED, Collate, CollatePacked, Items
 from decodekit_export.data import Reading, Row, load
-from decodekit_export.loss import focus, loss_of_trained
+from decodekit_export.loss import following, loss_of_trained, only_trained
 from decodekit_export.packing import Packed
 from decodekit_export.pretrained import open_pretrained
 from decodekit_export.window import fit
@@ -185,8 +185,8 @@ def test_the_loss_of_real_rows_is_that_of_a_computation_by_hand(by_hand, packed)
     for first in range(0, len(items), 4):  # few at a time, since a float32 holds seven digits of a sum
         batch = collate(list(items[first : first + 4]))
         batch.pop("lines")
-        wanted, labels = focus(batch.pop("labels"), keeps=True)
-        with torch.no_grad():
-            total += loss_of_trained(model(**batch, **wanted), labels, num_items_in_batch=1).item()
-        count += int((labels != IGNORED).sum())
+        next_ids = following(batch.pop("labels"))
+        with torch.no_grad(), only_trained(model, next_ids):
+            total += loss_of_trained(model(**batch), next_ids, num_items_in_batch=1).item()
+        count += int((next_ids != IGNORED).sum())
     assert total / count == pytest.approx(expected, abs=1e-6)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from decodekit.errors import ParameterError
 from decodekit_export.collate import IGNORED, Collate, CollatePacked, Items
 from decodekit_export.data import Row
-from decodekit_export.loss import focus, loss_of_trained
+from decodekit_export.loss import following, loss_of_trained, only_trained
 from decodekit_export.packing import Packed, check_apart, windows_of
 from decodekit_export.pretrained import open_pretrained
 
@@ -77,8 +77,9 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(checkpoint, a
         items = Packed(rows, 48) if packed else Items(rows)
         batch = (CollatePacked(2) if packed else Collate(2))(list(items))
         assert sorted(batch.pop("lines")) == list(range(1, 17))
-        wanted, labels = focus(batch.pop("labels"), keeps=True)
-        loss = loss_of_trained(model(**batch, **wanted), labels)
+        next_ids = following(batch.pop("labels"))
+        with only_trained(model, next_ids):
+            loss = loss_of_trained(model(**batch), next_ids)
         loss.backward()
         results.append((loss.item(), [p.grad for p in model.parameters()]))
     assert len(Packed(rows, 48)) < len(rows) / 2
