@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
+from decodekit.detokenizer import Detokenizer
 from decodekit.errors import ContractError
 from decodekit.graph_sampling.candidates import Candidates
 from decodekit.history import Sequence
@@ -17,7 +18,6 @@ from decodekit.processors import State, Step
 from decodekit.progress import Confidence
 from decodekit.sampling import Draw, Sampler
 from decodekit.stopping import Progress, Stop, StoppingCriterion, first_stop
-from decodekit.tokenizer import Detokenizer
 
 MAX_TAKEN_BACK = 10_000  # tokens of one sequence: a strategy that goes on for ever is stopped
 

@@ -97,7 +97,10 @@ def _place(decoder: Decoder, logits: np.ndarray, under: Mapping[str, np.ndarray]
     best = np.argsort(-probabilities, kind="stable")[:top]
     candidates = [
         Candidate(
-            int(i), decoder.spell(int(i)), float(probabilities[i]), {c: float(p[i]) for c, p in under.items()}
+            int(i),
+            decoder.tokenizer.spell(int(i)),
+            float(probabilities[i]),
+            {c: float(p[i]) for c, p in under.items()},
         )
         for i in best
     ]

@@ -1,35 +1,31 @@
-"""What the command line shows a person: tables, bars, one-line errors. The only module that knows rich."""
+"""What the command line shows a person: tables, notes, one-line errors."""
 
 from __future__ import annotations
 
 import math
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from decodekit.comparison import Comparison, Place
 from decodekit.completion import Completion
 from decodekit.errors import DecodekitError
 from decodekit.evaluation.report import Report, Value
-from decodekit.jobs.summary import Summary, tokens
+from decodekit.jobs.summary import Summary
 from decodekit.score import Sum
 from decodekit.verdict import Verdict
 
 if TYPE_CHECKING:
     from decodekit.testing.examination import Finding
 
-_out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 10  # characters
-LINE_SECONDS = 30.0  # between two lines of a job where there is no terminal
 
 
 def show_error(error: DecodekitError) -> None:
@@ -39,7 +35,7 @@ def show_error(error: DecodekitError) -> None:
 
 
 def show_note(text: str) -> None:
-    _err.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+    err.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def show_completion(completion: Completion) -> None:
@@ -51,12 +47,12 @@ def show_completion(completion: Completion) -> None:
     )
 
 
-def show_logprobs(completion: Completion, spell: Any) -> None:
+def show_logprobs(completion: Completion, spell: Callable[[int], str]) -> None:
     table = Table("token", f"logprob, {completion.logprobs_at}", "instead of", box=None, header_style="dim")
     for token in completion.tokens:
         others = "  ".join(f"{spell(id)!r} {logp:.2f}" for id, logp in token.top)
         table.add_row(escape(repr(spell(token.id))), f"{token.logprob:.3f}", escape(others))
-    _out.print(table)
+    out.print(table)
 
 
 def show_table(title: str, rows: Iterable[Mapping[str, str]]) -> None:
@@ -69,7 +65,7 @@ def show_table(title: str, rows: Iterable[Mapping[str, str]]) -> None:
     table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))
-    _out.print(table)
+    out.print(table)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -79,8 +75,8 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(f"[dim]{escape(name)}[/dim]", escape(str(value)))
-    _out.print(f"[bold]{escape(title)}[/bold]")
-    _out.print(table)
+    out.print(f"[bold]{escape(title)}[/bold]")
+    out.print(table)
 
 
 def show_examination(name: str, origin: str, found: Iterable[Finding], costs: Mapping[int, float]) -> None:
@@ -89,22 +85,22 @@ def show_examination(name: str, origin: str, found: Iterable[Finding], costs: Ma
     for finding in found:
         mark = "[green]holds[/green]" if finding.holds else "[red]broken[/red]"
         table.add_row(mark, escape(finding.law), escape(finding.why))
-    _out.print(table)
+    out.print(table)
     if costs:
         each = ", ".join(f"{us:,.0f} us at {vocabulary:,}" for vocabulary, us in costs.items())
-        _out.print(f"a call for one row: {each} tokens")
+        out.print(f"a call for one row: {each} tokens")
 
 
 def show_verdict(place: str, verdict: Verdict) -> None:
     """A line for a record, and one for what is not as it was then."""
     step = "" if verdict.step is None else f", step {verdict.step}"
-    _out.print(
+    out.print(
         escape(f"{place}: {verdict.outcome}{step}: {verdict.why}"),
         style="green" if verdict.holds else "red",
         soft_wrap=True,
     )
     if verdict.changed:
-        _out.print(
+        out.print(
             f"[dim]{escape(f'{place}: changed since: ' + '; '.join(verdict.changed))}[/dim]", soft_wrap=True
         )
 
@@ -118,82 +114,6 @@ def show_score(file: str, total: Sum, windows: int, rows: int | None) -> None:
         "tokens": f"{total.count:,} in {parts}",
     }
     show_facts(file, facts)
-
-
-class Bar:
-    """A bar on a terminal, of things named `unit`; what is told of them stands behind it."""
-
-    def __init__(self, unit: str) -> None:
-        self._progress = Progress(
-            BarColumn(bar_width=20),
-            TextColumn(f"{{task.completed:,}} of {{task.total:,}} {unit}"),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=_err,
-            disable=not _err.is_terminal,
-            transient=True,
-        )
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-
-class ScoreBar(Bar):
-    """While tokens are scored: how many, how fast, how long still, perplexity so far."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__("tokens")
-        self._task = self._progress.add_task("", total=tokens)
-        self._sum, self._began = Sum(), time.monotonic()
-
-    def advance(self, added: Sum) -> None:
-        """Tokens that were scored just now."""
-        self._sum += added
-        speed = self._sum.count / max(time.monotonic() - self._began, 1e-9)
-        text = f"{speed:,.0f} tokens/s, perplexity {self._sum.perplexity:.3f}"
-        self._progress.update(self._task, advance=added.count, description=text)
-
-
-class JobBar(Bar):
-    """How a job goes on: rows, tokens a second, what a row costs, how long still."""
-
-    def __init__(self) -> None:
-        super().__init__("rows")
-
-    def begin(self, rows: int, done: int) -> JobBar:
-        """A job of so many rows, of which some are done."""
-        self._rows, self._done, self._first = rows, done, done
-        self._tokens = self._failed = 0
-        self._began = self._told = time.monotonic()
-        self._task = self._progress.add_task("", total=rows, completed=done)
-        if done:
-            show_note(f"{done:,} of {rows:,} rows are done; going on")
-        return self
-
-    def advance(self, record: Mapping[str, Any]) -> None:
-        """One more row."""
-        self._done += 1
-        self._tokens += tokens(record)
-        self._failed += bool(record.get("error"))
-        now = time.monotonic()
-        if now - self._told > (0.25 if _err.is_terminal else LINE_SECONDS):
-            self._told = now
-            self._tell(now - self._began)
-
-    def _tell(self, seconds: float) -> None:
-        new = self._done - self._first
-        text = f"{self._tokens / seconds:,.0f} tokens/s, {1000 * seconds / new:,.1f} ms and "
-        text += f"{self._tokens / new:,.1f} tokens a row"
-        text += f", {self._failed:,} failed" if self._failed else ""
-        if _err.is_terminal:
-            self._progress.update(self._task, completed=self._done, description=text)
-        else:
-            left = (self._rows - self._done) * seconds / new
-            show_note(f"{self._done:,} of {self._rows:,} rows, {text}, {left:,.0f} s left")
 
 
 def show_summary(file: str, summary: Summary) -> None:
@@ -224,52 +144,16 @@ def show_report(file: str, report: Report) -> None:
     for i, chain in enumerate(report.chains):
         table.add_row(escape(chain), *(_value_cell(values[i]) for values in report.values.values()))
     if report.values:
-        _out.print(table)
+        out.print(table)
     if report.logprob is not None:
         value = report.logprob
-        _out.print(
-            f"logprob {value.mean:.4f}, {value.low:.4f} to {value.high:.4f} nats a token, of the model"
-        )
+        out.print(f"logprob {value.mean:.4f}, {value.low:.4f} to {value.high:.4f} nats a token, of the model")
     for sentence in report.words():
-        _out.print(escape(sentence), soft_wrap=True)
+        out.print(escape(sentence), soft_wrap=True)
 
 
 def _value_cell(value: Value) -> str:
     return f"{value.mean:.2%} [dim]{value.low:.2%}-{value.high:.2%}[/dim]"
-
-
-def show_comparison(prompt: str, comparison: Comparison) -> None:
-    """For each place the candidates as bars and what every chain kept; then the answers."""
-    chains = list(comparison.completions)
-    for number, place in enumerate(comparison.places):
-        _out.print(
-            _place_table(
-                f"token {number + 1} after {prompt!r}" if number == 0 else f"token {number + 1}",
-                place,
-                chains,
-            )
-        )
-    answers = Table(title="answers", title_justify="left", title_style="bold", box=None, header_style="dim")
-    answers.add_column("chain")
-    answers.add_column("text", overflow="fold")
-    for chain, completion in comparison.completions.items():
-        answers.add_row(escape(chain), escape(completion.text))
-    _out.print(answers)
-
-
-def _place_table(title: str, place: Place, chains: Sequence[str]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, header_style="dim")
-    table.add_column("candidate")
-    table.add_column("model", justify="right")
-    table.add_column("", min_width=BAR)
-    for chain in chains:
-        table.add_column(escape(chain), justify="right", overflow="fold")
-    largest = max(c.probability for c in place.candidates)
-    for c in place.candidates:
-        kept = [f"{p:.0%}" if (p := c.under[chain]) else "[dim]·[/dim]" for chain in chains]
-        table.add_row(escape(repr(c.text)), f"{c.probability:.1%}", bar(c.probability / largest, BAR), *kept)
-    table.add_row("[dim]kept[/dim]", "", "", *(f"[dim]{place.kept[chain]}[/dim]" for chain in chains))
-    return table
 
 
 def bar(share: float, width: int) -> str:

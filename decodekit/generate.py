@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from decodekit.answer import Answer, Token
+from decodekit.detokenizer import Detokenizer
 from decodekit.logprobs import Logprobs
 from decodekit.model import Model
 from decodekit.sampling import Sampler
 from decodekit.stopping import StoppingCriterion
-from decodekit.tokenizer import Detokenizer
 
 
 def stream(

@@ -15,7 +15,8 @@ from decodekit.plugins import Plugins, load_plugins
 from decodekit.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from decodekit.onnx_model import ConcatenatingModel, InPlaceModel, OnnxModel
+    from decodekit.graph_model import GraphModel
+    from decodekit.onnx_model import ConcatenatingModel, InPlaceModel
 
 SAMPLING = ("auto", "host", "graph")
 
@@ -70,7 +71,7 @@ def free_bytes(device: str) -> int:
     return found[number].free * 2**20
 
 
-def make_reducer(model: OnnxModel, sampling: str, threads: int | None = None) -> Reducer | None:
+def make_reducer(model: GraphModel, sampling: str, threads: int | None = None) -> Reducer | None:
     """What runs chains in graphs beside a model; None: they run on the host."""
     if sampling not in SAMPLING:
         raise ParameterError(f"sampling must be one of {', '.join(map(repr, SAMPLING))}, got {sampling!r}")

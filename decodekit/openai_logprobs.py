@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from decodekit.answer import Token
+from decodekit.tokenizer import Tokenizer
 
-Spell = Callable[[int], tuple[str, list[int] | None]]  # text and bytes of a token
 
-
-def of_chat(tokens: Sequence[Token], spell: Spell) -> list[dict[str, Any]]:
+def of_chat(tokens: Sequence[Token], tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """`choices[].logprobs.content` of chat completions."""
 
     def entry(id: int, logprob: float | None) -> dict[str, Any]:
-        text, spelled = spell(id)
-        return {"token": text, "logprob": logprob, "bytes": spelled}
+        spelled = tokenizer.bytes_of(id)
+        known = None if spelled is None else list(spelled)
+        return {"token": tokenizer.spell(id), "logprob": logprob, "bytes": known}
 
     return [
         entry(token.id, token.logprob) | {"top_logprobs": [entry(*pair) for pair in token.top]}
@@ -23,15 +23,15 @@ def of_chat(tokens: Sequence[Token], spell: Spell) -> list[dict[str, Any]]:
     ]
 
 
-def of_text(tokens: Sequence[Token], spell: Spell, offset: int = 0) -> dict[str, Any]:
+def of_text(tokens: Sequence[Token], tokenizer: Tokenizer, offset: int = 0) -> dict[str, Any]:
     """`choices[].logprobs` of completions, of tokens whose text begins at the character `offset`."""
     offsets = []
     for token in tokens:
         offsets.append(offset)
         offset += len(token.text)
     return {
-        "tokens": [spell(token.id)[0] for token in tokens],
+        "tokens": [tokenizer.spell(token.id) for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{spell(id)[0]: logprob for id, logprob in token.top} for token in tokens],
+        "top_logprobs": [{tokenizer.spell(id): logprob for id, logprob in token.top} for token in tokens],
         "text_offset": offsets,
     }

@@ -1,5 +1,5 @@
 """
-Preparation: from a prompt, a chain and settings to requests for the engine.
+Preparation: from a prompt, a chain and settings to a checked request, not begun.
 
 Everything a user gives is checked here, before anything runs.
 """
@@ -12,36 +12,28 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from decodekit.answer import Answer, Token
 from decodekit.bundle import Bundle
 from decodekit.chain import Link, Written, link, parse
 from decodekit.chat import Chat
 from decodekit.companion import Companion
-from decodekit.completion import Completion, Usage
-from decodekit.costs import Costs
+from decodekit.detokenizer import Detokenizer
 from decodekit.errors import ParameterError, PromptError
-from decodekit.graph_sampling.reducer import Reducer
 from decodekit.logprobs import Logprobs
 from decodekit.messages import Message
-from decodekit.model import Model
 from decodekit.ops import Array, keep
 from decodekit.plugins import Plugins
 from decodekit.processors import LogitsProcessor, State, Step
-from decodekit.record import Entry, Record, numbers
-from decodekit.request import Emit, Request
 from decodekit.sampling import Sampler
 from decodekit.score import TokenScore
 from decodekit.settings import Settings
-from decodekit.speculate import DraftModel, Pace, PromptLookup
-from decodekit.stopping import Stop, StoppingCriterion
+from decodekit.stopping import StoppingCriterion
 from decodekit.strategies.end_tokens import EndTokens
 from decodekit.strategies.greedy import Greedy
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.strategies.max_time import MaxTime
 from decodekit.strategies.min_new_tokens import MinNewTokens
 from decodekit.strategies.stop_strings import StopStrings
-from decodekit.text_stream import Pieces
-from decodekit.tokenizer import Detokenizer, Tokenizer
+from decodekit.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Message]
 
@@ -161,7 +153,7 @@ class Preparer:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checked request, from which the requests of its samples are made."""
+    """A checked request, from which those of its samples are made; see `requests`."""
 
     preparer: Preparer
     ids: tuple[int, ...]
@@ -198,77 +190,6 @@ class Prepared:
             "logprobs": self.logprobs,
             "companion": None if second is None else self.preparer.companion(second, adapter),
         }
-
-    def request(
-        self,
-        sample: int,
-        emit: Emit,
-        *,
-        costs: Costs,
-        draft: Model | None = None,
-        leader: Request | None = None,
-        reducer: Reducer | None = None,
-    ) -> tuple[Request, Pieces]:
-        """A request for one sample, and what makes text and the completion from its events."""
-        parts = self.parts(sample)
-        answer = Answer(**parts)
-        traces = None if answer.looks_at_all else reducer
-        request = Request(
-            answer,
-            self.room,
-            emit,
-            max_time=self.settings.max_time,
-            tenant=self.settings.tenant,
-            adapter=self.settings.adapter,
-            leader=leader,
-            pace=self._pace(costs, draft),
-            plan=None if traces is None else traces.plan(self.sampler.processors),
-        )
-
-        def finish(text: str, tokens: tuple[Token, ...], stop: Stop) -> Completion:
-            return Completion(
-                text=text,
-                tokens=tokens,
-                finish_reason=stop.reason,
-                stopped_by=stop.by,
-                seed=self.seed,
-                sample=sample,
-                usage=Usage(len(self.ids), len(tokens)),
-                recipe=self._record(sample, tokens, stop).to_json(),
-                logprobs_at=self.logprobs.at if self.logprobs else "",
-                prompt_logprobs=self.prompt_logprobs,
-                speculation={} if request.pace is None else request.pace.to_json(),
-            )
-
-        takers = self.sampler.processors if self.sampler.takes_back else ()
-        return request, Pieces(self.stopping, parts["detokenizer"], finish, takers)
-
-    def _pace(self, costs: Costs, draft: Model | None) -> Pace | None:
-        how = self.settings.speculate
-        if how == "draft" and draft is None:
-            raise ParameterError("speculate 'draft' needs a draft model; load the model with draft=BUNDLE")
-        if how == "off":
-            return None
-        if draft is not None and how != "lookup":
-            return Pace(DraftModel(draft, self.sampler, self.preparer.vocabulary), costs)
-        return Pace(PromptLookup(), costs)
-
-    def _record(self, sample: int, tokens: Sequence[Token], stop: Stop) -> Record:
-        return Record(
-            **self.preparer.origin,
-            chain=tuple(map(Entry.of, self.links)),
-            criteria=tuple(map(Entry.of, self.criteria)),
-            min_new_tokens=self.settings.min_new_tokens,
-            stop_token_ids=tuple(sorted(self.settings.stop_token_ids)),
-            ignore_eos=self.settings.ignore_eos,
-            adapter=self.settings.adapter,
-            seed=self.seed,
-            sample=sample,
-            prompt=self.ids,
-            finish_reason=stop.reason,
-            stopped_by=stop.by,
-            **numbers(tokens),
-        )
 
 
 class KnownTokens(LogitsProcessor):

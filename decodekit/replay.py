@@ -22,11 +22,11 @@ def replay(decoder: Decoder, record: Record) -> Verdict:
     recorded tokens so far.
     """
     prepared = decoder.again(record)
-    judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
+    judge = Judge(record, changes(prepared.preparer, record), decoder.tokenizer.spell)
     if not record.ids:
         return judge.over(None, anywhere=ended_by_time(record))
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    request, _ = prepared.request(record.sample, events.put, costs=decoder.engine.costs)
+    request, _ = decoder.request(prepared, record.sample, events.put)
     decoder.engine.submit(request)
     try:
         tokens = _standing(events, prepared.sampler.takes_back)

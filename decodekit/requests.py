@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from decodekit.answer import Answer, Token
 from decodekit.chain import Written
+from decodekit.completion import Completion, Usage
 from decodekit.engine import Engine
 from decodekit.errors import ParameterError
 from decodekit.model import Model
 from decodekit.parameters import whole
 from decodekit.preparation import Prepared, Preparer, Prompt
+from decodekit.record import Entry, Record, numbers
 from decodekit.request import Emit, Request
 from decodekit.scorer import Scorer
 from decodekit.settings import MAX_SAMPLES, Settings
+from decodekit.speculate import DraftModel, Pace, PromptLookup
+from decodekit.stopping import Stop
 from decodekit.text_stream import Pieces
 
 
@@ -74,14 +79,50 @@ class Requests:
                 "speculate must be 'off' for a deterministic decoder: "
                 "checking guesses takes kernels of another shape"
             )
-        return prepared.request(
-            sample,
+        parts = prepared.parts(sample)
+        answer = Answer(**parts)
+        traces = None if answer.looks_at_all else self.engine.reducer
+        settings, sampler = prepared.settings, prepared.sampler
+        request = Request(
+            answer,
+            prepared.room,
             emit,
-            costs=self.engine.costs,
-            draft=self.draft,
+            max_time=settings.max_time,
+            tenant=settings.tenant,
+            adapter=settings.adapter,
             leader=leader,
-            reducer=self.engine.reducer,
+            pace=self._pace(prepared),
+            plan=None if traces is None else traces.plan(sampler.processors),
         )
+
+        def finish(text: str, tokens: tuple[Token, ...], stop: Stop) -> Completion:
+            logprobs = prepared.logprobs
+            return Completion(
+                text=text,
+                tokens=tokens,
+                finish_reason=stop.reason,
+                stopped_by=stop.by,
+                seed=prepared.seed,
+                sample=sample,
+                usage=Usage(len(prepared.ids), len(tokens)),
+                recipe=_record(prepared, sample, tokens, stop).to_json(),
+                logprobs_at=logprobs.at if logprobs else "",
+                prompt_logprobs=prepared.prompt_logprobs,
+                speculation={} if request.pace is None else request.pace.to_json(),
+            )
+
+        takers = sampler.processors if sampler.takes_back else ()
+        return request, Pieces(prepared.stopping, parts["detokenizer"], finish, takers)
+
+    def _pace(self, prepared: Prepared) -> Pace | None:
+        how, draft, costs = prepared.settings.speculate, self.draft, self.engine.costs
+        if how == "draft" and draft is None:
+            raise ParameterError("speculate 'draft' needs a draft model; load the model with draft=BUNDLE")
+        if how == "off":
+            return None
+        if draft is not None and how != "lookup":
+            return Pace(DraftModel(draft, prepared.sampler, self.preparer.vocabulary), costs)
+        return Pace(PromptLookup(), costs)
 
     def start(
         self, prompt: Prompt, chain: Written, options: dict[str, Any], emit: Emit
@@ -96,3 +137,22 @@ class Requests:
 def is_many(prompt: Any) -> bool:
     """Whether it is a list of prompts."""
     return not isinstance(prompt, str) and bool(prompt) and not isinstance(prompt[0], int | dict)
+
+
+def _record(prepared: Prepared, sample: int, tokens: Sequence[Token], stop: Stop) -> Record:
+    settings = prepared.settings
+    return Record(
+        **prepared.preparer.origin,
+        chain=tuple(map(Entry.of, prepared.links)),
+        criteria=tuple(map(Entry.of, prepared.criteria)),
+        min_new_tokens=settings.min_new_tokens,
+        stop_token_ids=tuple(sorted(settings.stop_token_ids)),
+        ignore_eos=settings.ignore_eos,
+        adapter=settings.adapter,
+        seed=prepared.seed,
+        sample=sample,
+        prompt=prepared.ids,
+        finish_reason=stop.reason,
+        stopped_by=stop.by,
+        **numbers(tokens),
+    )

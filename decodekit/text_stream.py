@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from decodekit.answer import Token
 from decodekit.completion import Completion
+from decodekit.detokenizer import Detokenizer
 from decodekit.errors import ContractError, EngineClosedError, ForkedError
 from decodekit.origin import describe, named
 from decodekit.processors import LogitsProcessor
 from decodekit.request import Event, Request
 from decodekit.stopping import Stop, StoppingCriterion
-from decodekit.tokenizer import Detokenizer
 
 if TYPE_CHECKING:
     import asyncio

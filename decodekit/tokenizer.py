@@ -1,21 +1,17 @@
-"""
-Text to ids and back, and the detokenizer that turns a growing sequence of ids into a growing text.
-
-Knows `tokenizer.json` and nothing of models or templates.
-"""
+"""Text to ids and back. Knows `tokenizer.json` and nothing of models or templates."""
 
 from __future__ import annotations
 
-import codecs
 import copy
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import tokenizers
 
+from decodekit.detokenizer import ByteDetokenizer, DecodingDetokenizer, Detokenizer
 from decodekit.errors import TokenizerError
 from decodekit.regex_trial import SECONDS, slow
 
@@ -83,6 +79,16 @@ class Tokenizer:
         token = self._tokenizer.id_to_token(id)
         return None if token is None else str(token)
 
+    def spell(self, id: int) -> str:
+        """A token by itself: its text, its name if it is a special one, its bytes if they are no text."""
+        spelled = self.bytes_of(id)
+        if spelled is None:
+            return self.decode([id]) or self.token(id) or ""
+        try:
+            return spelled.decode() or self.token(id) or ""
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in spelled)
+
     def id(self, token: str) -> int | None:
         """The id of a token as the vocabulary spells it."""
         id = self._tokenizer.token_to_id(token)
@@ -94,7 +100,7 @@ class Tokenizer:
         continues  the text goes on where another ended, so a space at its start is part of it
         """
         if self.token_bytes is None:
-            return DecodingDetokenizer(self)
+            return DecodingDetokenizer(self.decode)
         return ByteDetokenizer(self.token_bytes, strip_first_space=self._strips_first_space and not continues)
 
     @cached_property
@@ -112,83 +118,15 @@ class Tokenizer:
             for id, token in enumerate(map(self.token, range(self.size)))
         ]
 
+    def bytes_of(self, id: int) -> bytes | None:
+        """What an id adds to a text, nothing where no token has it; None where tokens are not bytes."""
+        known = self.token_bytes
+        return None if known is None else known[id] if id < self.size else b""
+
     @cached_property
     def _strips_first_space(self) -> bool:
         parts = self._decoder.get("decoders", [])
         return any(p["type"] == "Strip" and p["content"] == " " and p["start"] == 1 for p in parts)
-
-
-class Detokenizer(Protocol):
-    """Ids in, one at a time; the text they add out. Concatenated, the pieces are the text."""
-
-    def push(self, id: int) -> str:
-        """What this token adds; "" while a character is incomplete."""
-
-    def flush(self) -> str:
-        """What an incomplete character at the end becomes: U+FFFD, or nothing."""
-
-    def reset(self) -> None:
-        """Begin again."""
-
-
-class ByteDetokenizer:
-    """For byte-level BPE and byte-fallback vocabularies: every token is a string of bytes."""
-
-    def __init__(self, token_bytes: Sequence[bytes], *, strip_first_space: bool = False) -> None:
-        self.token_bytes = token_bytes
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strips_first_space = self._strip = strip_first_space
-        self._whole = True  # no bytes of an incomplete character are waiting
-
-    def push(self, id: int) -> str:
-        added = self.token_bytes[id] if id < len(self.token_bytes) else b""
-        if self._whole and added.isascii():
-            text = added.decode()
-        else:
-            text = self._utf8.decode(added)
-            self._whole = not self._utf8.getstate()[0]
-        if self._strip and text:
-            self._strip = False
-            return text.removeprefix(" ")
-        return text
-
-    def flush(self) -> str:
-        return self._utf8.decode(b"", final=True)
-
-    def reset(self) -> None:
-        self._utf8.reset()
-        self._whole, self._strip = True, self._strips_first_space
-
-
-class DecodingDetokenizer:
-    """For every other tokenizer: decode a window of ids again and take what is new.
-
-    A window begins at a token whose text is complete, since some decoders look at
-    the token before to decide about a space.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._shown = ""  # text of the window that was given out
-
-    def push(self, id: int) -> str:
-        self._ids.append(id)
-        text = self._tokenizer.decode(self._ids)
-        if text.endswith("\ufffd") or not text.startswith(self._shown):
-            return ""
-        new = text[len(self._shown) :]
-        self._shown = text
-        if new and len(self._ids) > 16:
-            self._ids = self._ids[-8:]
-            self._shown = self._tokenizer.decode(self._ids)
-        return new
-
-    def flush(self) -> str:
-        return self._tokenizer.decode(self._ids)[len(self._shown) :]
-
-    def reset(self) -> None:
-        self._ids, self._shown = [], ""
 
 
 def _read(path: Path) -> str:

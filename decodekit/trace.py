@@ -24,7 +24,6 @@ from decodekit.record import Entry
 from decodekit.sampling import Draw, Sampler
 from decodekit.session import Session
 from decodekit.stopping import Stop
-from decodekit.tokenizer import Tokenizer
 from decodekit.trace_page import compact, page
 from decodekit.trace_recipe import Recipe, recipe
 from decodekit.trace_step import StepTrace, look
@@ -155,7 +154,7 @@ def _assemble(prepared: Prepared, prompt: Prompt, steps: tuple[StepTrace, ...], 
         text=_text(prepared, steps, stop),
         finish_reason=stop.reason,
         stopped_by=stop.by,
-        tokens={id: _spell(preparer.tokenizer, id) for id in sorted(mentioned)},
+        tokens={id: preparer.tokenizer.spell(id) for id in sorted(mentioned)},
         recipe=recipe(prepared, prompt),
         steps=steps,
     )
@@ -193,17 +192,6 @@ def _text(prepared: Prepared, steps: Iterable[StepTrace], stop: Stop) -> str:
     detokenizer = prepared.preparer.detokenizer()
     text = "".join(detokenizer.push(step.id) for step in steps)
     return text + detokenizer.flush() if stop.keep is None else text[: stop.keep]
-
-
-def _spell(tokenizer: Tokenizer, id: int) -> str:
-    """A token by itself: its text, its name if it is a special one, its bytes if they are no text."""
-    if tokenizer.token_bytes is None:
-        return tokenizer.decode([id]) or tokenizer.token(id) or ""
-    spelled = tokenizer.token_bytes[id] if id < tokenizer.size else b""
-    try:
-        return spelled.decode() or tokenizer.token(id) or ""
-    except UnicodeDecodeError:
-        return "".join(f"<0x{byte:02X}>" for byte in spelled)
 
 
 def _plain(value: Any) -> Any:

@@ -35,7 +35,7 @@ def verify(decoder: Decoder, record: Record) -> Verdict:
         raise RecordError(
             "a strategy of this record takes tokens back, which one pass does not show; replay it instead"
         )
-    judge = Judge(record, changes(prepared.preparer, record), decoder.spell)
+    judge = Judge(record, changes(prepared.preparer, record), decoder.tokenizer.spell)
     follower = Follower(prepared.sampler.processors, ids=tuple(record.ids))
     answer, stop = _answer(prepared, follower), None
     try:

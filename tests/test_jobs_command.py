@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from decodekit import console
+from decodekit import progress_bars
 from decodekit.jobs.answering import row_seed
 from decodekit.jobs.openai_format import CHAT, TEXT
 from decodekit.schema import schema
@@ -282,7 +282,7 @@ def test_changed_settings_are_refused_by_name_and_failed_rows_are_tried_again(ba
 
 
 def test_progress_says_how_fast_what_a_row_costs_and_how_long_still(batch, monkeypatch, tmp_path):
-    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bars, "LINE_SECONDS", 0.0)
     rows = [{"id": f"r{i}", "prompt": PROMPTS[0], "max_new_tokens": 4} for i in range(6)]
     _, _, said = batch([*rows, {"id": "bad"}])
     line = next(line for line in said.splitlines() if line.startswith("6 of 7 rows"))

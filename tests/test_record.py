@@ -175,7 +175,7 @@ def test_a_forged_token_is_found_at_its_step(in_place, answered, check, step):
     found = check(in_place, replace(answered, ids=tuple(ids)))
     assert (found.outcome, found.step, found.holds) == ("token", step, False)
     assert found.gap > 1e-3
-    assert f"the record has {in_place.spell(ids[step])!r} ({ids[step]}), here" in found.why
+    assert f"the record has {in_place.tokenizer.spell(ids[step])!r} ({ids[step]}), here" in found.why
     assert "so prompt, model or the token itself are others" in found.why
 
 

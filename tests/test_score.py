@@ -320,7 +320,7 @@ def test_the_command_line_scores_an_answer_to_a_prompt(run, tmp_path):
 
 def test_on_a_terminal_a_bar_tells_tokens_speed_and_perplexity(run, tmp_path, monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(console, "_err", Console(file=screen, force_terminal=True, width=120))
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=120))
     run("score", "tagline", write(tmp_path / "a.txt", "Wake up to better coffee.\n" * 90))
     assert "719 of 719 tokens" in screen.getvalue() and "tokens/s, perplexity" in screen.getvalue()
 

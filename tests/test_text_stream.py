@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import decodekit
+from decodekit.detokenizer import ByteDetokenizer
 from decodekit.errors import ParameterError
 from decodekit.generate import stream
 from decodekit.history import History
@@ -29,7 +30,7 @@ from decodekit.strategies.repetition_loop import RepetitionLoop
 from decodekit.strategies.stop_strings import StopStrings
 from decodekit.testing import TableModel, Tokens, check_logits_processor, check_stopping_criterion
 from decodekit.text_stream import Pieces
-from decodekit.tokenizer import ByteDetokenizer, Tokenizer
+from decodekit.tokenizer import Tokenizer
 
 SOAK = bool(os.environ.get("DECODEKIT_SOAK"))
 IN_PLACE = Path(__file__).parent / "fixtures" / "in_place"

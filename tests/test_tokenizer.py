@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from decodekit.detokenizer import DecodingDetokenizer
 from decodekit.errors import TokenizerError
-from decodekit.tokenizer import DecodingDetokenizer, Tokenizer
+from decodekit.tokenizer import Tokenizer
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
 
@@ -41,6 +42,15 @@ def word_piece(tmp_path_factory):
     path = tmp_path_factory.mktemp("wp") / "tokenizer.json"
     tokenizer.save(str(path))
     return Tokenizer(path)
+
+
+def test_a_token_is_spelled_by_its_text_its_name_or_its_bytes(byte_fallback, word_piece, tokenizer):
+    """Different tokens look different, whatever a decoder does to a text of one token."""
+    assert [byte_fallback.spell(byte_fallback.id(t)) for t in ("▁a", "a", "<s>")] == [" a", "a", "<s>"]
+    assert byte_fallback.spell(byte_fallback.id("<0xC3>")) == "<0xC3>"
+    assert word_piece.spell(word_piece.id("hello")) == "hello" and word_piece.bytes_of(0) is None
+    assert "".join(map(tokenizer.spell, tokenizer.encode("猫"))) == "<0xE7><0x8C><0xAB>"
+    assert (tokenizer.spell(tokenizer.size), tokenizer.bytes_of(tokenizer.size)) == ("", b"")
 
 
 def streamed(tokenizer, ids):

@@ -184,6 +184,7 @@ def run_job(
     """Run what is left of a job; its summary."""
     from decodekit import console
     from decodekit.jobs.job import Job
+    from decodekit.progress_bars import JobBar
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     source = source_of(args, results)
@@ -200,7 +201,7 @@ def run_job(
         max_errors=args.max_errors,
         note=console.show_note,
     )
-    with console.JobBar() as bar:
+    with JobBar() as bar:
         return job.run(bar.begin, retry=args.retry_errors)
 
 

@@ -30,8 +30,8 @@ class Compare(Command):
         parser.add_argument("--json", action="store_true")
 
     def run(self, args: argparse.Namespace) -> int:
-        from decodekit import console
         from decodekit.comparison import compare
+        from decodekit.comparison_table import show
         from decodekit.loading import load
 
         decoder = load(args.model, plugins=self.plugins)
@@ -47,5 +47,5 @@ class Compare(Command):
         if args.json:
             print(json.dumps(comparison.to_json(), ensure_ascii=False))
         else:
-            console.show_comparison(args.prompt, comparison)
+            show(args.prompt, comparison)
         return 0

@@ -102,7 +102,7 @@ class Generate(Command):
             print()
             assert pieces.completion is not None
             if args.logprobs is not None:
-                console.show_logprobs(pieces.completion, decoder.spell)
+                console.show_logprobs(pieces.completion, decoder.tokenizer.spell)
             console.show_completion(pieces.completion)
             _keep(pieces.completion, args)
         return 0

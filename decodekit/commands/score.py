@@ -53,12 +53,13 @@ class Score(Command):
     def run(self, args: argparse.Namespace) -> int:
         from decodekit import console
         from decodekit.loading import load
+        from decodekit.progress_bars import ScoreBar
 
         rows = list(_rows(args))
         decoder = load(args.model, device=args.device, threads=args.threads, plugins=self.plugins)
         passages = [_passage(decoder.scorer, row, args.jsonl) for row in rows]
         sums, windows = [], 0
-        with console.ScoreBar(sum(len(p.ids) - p.given - p.unseen for p in passages)) as bar:
+        with ScoreBar(sum(len(p.ids) - p.given - p.unseen for p in passages)) as bar:
             for passage in passages:
                 windows += len(decoder.scorer.windows(passage, args.stride))
                 sums.append(Sum())

@@ -149,7 +149,7 @@ class Answering:
             if not openai:
                 return head | _plain(completions, many=task.n is not None)
             print_ = self.decoder.bundle.sha256[:12]
-            body = body_of(fields, row.number, completions, self.decoder.spell, print_)
+            body = body_of(fields, row.number, completions, self.decoder.tokenizer, print_)
             response = {"status_code": 200, "request_id": f"req-{row.number}", "body": body}
             return head | {"response": response, "error": None}
 

@@ -7,7 +7,7 @@ OpenAI, "Batch API", input and output objects, for /v1/completions and /v1/chat/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from decodekit.completion import Completion
@@ -15,6 +15,7 @@ from decodekit.errors import ParameterError
 from decodekit.jobs.identities import OPENAI
 from decodekit.jobs.tasks import OPTIONS, STAGES, Task, Tasks, check_names, checked_prompt, messages
 from decodekit.openai_logprobs import of_chat, of_text
+from decodekit.tokenizer import Tokenizer
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 IGNORED = ("user", "metadata", "store", "service_tier")  # no part of decoding
@@ -36,7 +37,6 @@ ONLY = {
     CHAT: frozenset(("messages", "max_completion_tokens", "top_logprobs")),
     TEXT: frozenset(("prompt",)),
 }
-Spell = Callable[[int], str]
 
 
 def task_of(row: Mapping[str, Any], tasks: Tasks, model: str) -> Task:
@@ -74,7 +74,11 @@ def task_of(row: Mapping[str, Any], tasks: Tasks, model: str) -> Task:
 
 
 def body_of(
-    row: Mapping[str, Any], number: int, completions: Sequence[Completion], spell: Spell, fingerprint: str
+    row: Mapping[str, Any],
+    number: int,
+    completions: Sequence[Completion],
+    tokenizer: Tokenizer,
+    fingerprint: str,
 ) -> dict[str, Any]:
     """The body of the response to a row."""
     chat = row["url"] == CHAT
@@ -87,7 +91,7 @@ def body_of(
         "model": row["body"]["model"],
         "system_fingerprint": fingerprint,
         "seed": completions[0].seed,
-        "choices": [_choice(i, c, chat, spell) for i, c in enumerate(completions)],
+        "choices": [_choice(i, c, chat, tokenizer) for i, c in enumerate(completions)],
         "usage": {"prompt_tokens": prompt, "completion_tokens": length, "total_tokens": prompt + length},
     }
 
@@ -103,11 +107,7 @@ def _logprobs(url: str, body: Mapping[str, Any]) -> int | None:
     return (0 if top is None else top) if asked else None
 
 
-def _choice(index: int, completion: Completion, chat: bool, spell: Spell) -> dict[str, Any]:
-    def spelled(id: int) -> tuple[str, list[int]]:
-        text = spell(id)
-        return text, list(text.encode())
-
+def _choice(index: int, completion: Completion, chat: bool, tokenizer: Tokenizer) -> dict[str, Any]:
     said: dict[str, Any] = {"index": index}
     if chat:
         said["message"] = {"role": "assistant", "content": completion.text, "refusal": None}
@@ -116,5 +116,5 @@ def _choice(index: int, completion: Completion, chat: bool, spell: Spell) -> dic
     logprobs: dict[str, Any] | None = None
     if completion.logprobs_at:
         tokens = completion.tokens
-        logprobs = {"content": of_chat(tokens, spelled)} if chat else of_text(tokens, spelled)
+        logprobs = {"content": of_chat(tokens, tokenizer)} if chat else of_text(tokens, tokenizer)
     return said | {"logprobs": logprobs, "finish_reason": completion.finish_reason}

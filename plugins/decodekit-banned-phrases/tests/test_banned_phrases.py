@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import decodekit
 from decodekit import LogitsProcessor, Sampler, stream
+from decodekit.detokenizer import ByteDetokenizer
 from decodekit.errors import ContractError, ParameterError, RecordError, StrategyError
 from decodekit.ops import keep
 from decodekit.record import Record
@@ -18,7 +19,6 @@ from decodekit.replay import replay
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.strategies.temperature import Temperature
 from decodekit.testing import TableModel, check_logits_processor
-from decodekit.tokenizer import ByteDetokenizer
 from decodekit.verify import verify
 
 SPELLED = [b"a", b"b", b"ab", b"c ", b"B", b"\xc3", b"\xa9", b"", b"bc"]

@@ -70,7 +70,7 @@ def _show(talk: Conversation, pieces: Iterator[str]) -> None:
         pieces.close()  # type: ignore[attr-defined]
     print()
     if talk.last is not None and talk.top is not None:
-        console.show_logprobs(talk.last, talk.decoder.spell)
+        console.show_logprobs(talk.last, talk.decoder.tokenizer.spell)
 
 
 def _lines(talk: Conversation) -> Iterator[str]:

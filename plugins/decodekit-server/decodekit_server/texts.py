@@ -39,7 +39,7 @@ class Texts:
         ids = await self.desk.preparing.run(lambda: encode(prompt, decoder))
         return {
             "tokens": list(ids),
-            "texts": [decoder.spell(id) for id in ids],
+            "texts": [decoder.tokenizer.spell(id) for id in ids],
             "count": len(ids),
             "max_model_len": decoder.bundle.context_length,
         }

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import decodekit
 from decodekit import Progress, Sampler, Stop, stream
+from decodekit.detokenizer import ByteDetokenizer
 from decodekit.errors import ParameterError
 from decodekit.progress import Confidence
 from decodekit.strategies.max_new_tokens import MaxNewTokens
 from decodekit.testing import TableModel, check_stopping_criterion, histories
-from decodekit.tokenizer import ByteDetokenizer
 
 SPELLED = [b"a", b"b", b"ab", b"7", b"<think>", b"</think>", b" ", b"12"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from decodekit.answer import Token
@@ -12,7 +11,7 @@ from decodekit.openai_logprobs import of_text
 from decodekit_server.answers import Choice, Update
 from decodekit_server.api.chunks import ChoiceWriter
 from decodekit_server.api.reading import stops
-from decodekit_server.api.writing import finish_reason, token_text
+from decodekit_server.api.writing import finish_reason
 from decodekit_server.ask import Ask, Prompt, Raw, Sampling
 from decodekit_server.errors import ApiError
 from decodekit_server.params import CompletionParams
@@ -79,7 +78,7 @@ class CompletionWriter(ChoiceWriter):
         tokenizer = self._job.served.decoder.tokenizer
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + sum(len(token.text) for token in tokens)
-        return of_text(tokens, partial(token_text, tokenizer), offset)
+        return of_text(tokens, tokenizer, offset)
 
 
 writer = CompletionWriter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from decodekit.answer import Token
@@ -100,20 +99,10 @@ def echo(job: Job, params: Params) -> dict[str, Any]:
     }
 
 
-def token_text(tokenizer: Tokenizer, id: int) -> tuple[str, list[int] | None]:
-    """A token by itself: text, and the bytes that it is, where tokens are bytes."""
-    if tokenizer.token_bytes is None or id >= len(tokenizer.token_bytes):
-        return tokenizer.decode([id]) or tokenizer.token(id) or "", None
-    spelled = tokenizer.token_bytes[id]
-    if not spelled:
-        return tokenizer.token(id) or "", []
-    return spelled.decode(errors="replace"), list(spelled)
-
-
 def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[Token]) -> list[dict[str, Any]]:
     """Log-probabilities in the shape of the chat API."""
     scored = [token for token in tokens if token.logprob is not None]
-    return of_chat(scored, partial(token_text, tokenizer))
+    return of_chat(scored, tokenizer)
 
 
 def compact(data: Any) -> str:
