@@ -201,7 +201,9 @@ def test_the_openai_format_is_answered_in_it(batch, tagline):
     greedy = tagline.generate(PROMPTS[0], logprobs=2)
     content = logprobs["choices"][0]["logprobs"]["content"]
     assert [c["logprob"] for c in content] == pytest.approx([t.logprob for t in greedy.tokens], abs=1e-4)
-    assert all(len(c["top_logprobs"]) == 2 and bytes(c["bytes"]).decode() == c["token"] for c in content)
+    assert all(len(c["top_logprobs"]) == 2 for c in content)
+    assert all(bytes(c["bytes"]).decode() == c["token"] for c in content[:-1])
+    assert (content[-1]["token"], content[-1]["bytes"]) == ("<|end|>", [])
 
     said = text["choices"][0]
     assert text["object"] == "text_completion" and said["finish_reason"] == "length"

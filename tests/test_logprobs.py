@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from decodekit.answer import Token
 from decodekit.errors import ParameterError
 from decodekit.history import History
 from decodekit.logprobs import Logprobs, best
+from decodekit.openai_logprobs import of_chat, of_text
 from decodekit.ops import log_softmax
 from decodekit.processors import Step
 from decodekit.sampling import Sampler
@@ -186,3 +188,13 @@ def test_the_command_line_has_them_at_a_stage(run):
     assert status == 2 and "logprobs_at must be one of 'raw', 'temperature', 'top_k', 'final'" in err
     status, _, err = run(*words[:-2], "--logprobs-at", "final")
     assert status == 2 and "logprobs_at needs logprobs" in err
+
+
+def test_alternatives_that_are_parts_of_characters_are_told_apart(tokenizer):
+    """In the text API they are the keys of an object, where two of one name would be one."""
+    first, second, *_ = tokenizer.encode("猫")
+    token = Token(first, "", None, logprob=-0.1, top=((first, -0.1), (second, -2.5)))
+    (top,) = of_text([token], tokenizer)["top_logprobs"]
+    assert top == {"<0xE7><0x8C>": -0.1, "<0xAB>": -2.5}
+    (said,) = of_chat([token], tokenizer)
+    assert [other["bytes"] for other in said["top_logprobs"]] == [[0xE7, 0x8C], [0xAB]]
