@@ -28,7 +28,8 @@ from decodekit.jobs.answering import Finished
 from decodekit.jobs.identities import Hashes
 from decodekit.jobs.job import Earlier, Job, Unseen
 from decodekit.jobs.journal import Journal
-from decodekit.jobs.sources import Mark, open_source
+from decodekit.jobs.row import Mark
+from decodekit.jobs.sources import open_source
 from decodekit.jobs.summary import Summary
 from decodekit.jobs.window import SPAN, Window
 
@@ -192,6 +193,19 @@ def test_results_torn_at_any_byte_are_mended(make_job, tmp_path, ordered, garbag
         summary = run(make_job(ordered=ordered, note=notes.append))
         assert out.read_bytes() == whole and summary.rows == 30
         assert bool(notes) == bool(lost or garbage)
+
+
+@pytest.mark.parametrize("broken", [b'{"row": 12}', b'{"row": 12, "error": "E"}', b'{"row": 13}', b"[12]"])
+def test_a_row_whose_record_was_broken_is_done_again(make_job, tmp_path, broken):
+    run(make_job())
+    out = tmp_path / "out.jsonl"
+    whole = out.read_bytes()
+    lines = whole.splitlines()
+    lines[12] = broken
+    out.write_bytes(b"\n".join(lines) + b"\n")
+    echo = Echo(1)
+    assert run(make_job(echo)).rows == 30
+    assert echo.begun == [*range(12, 30)] and out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("done", range(31))
@@ -362,8 +376,9 @@ def test_a_folder_is_no_output(make_job, tmp_path):
     (tmp_path / "out.jsonl").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         run(make_job())
-    with pytest.raises(OutputError, match="cannot be written"):
-        run(make_job(name="nowhere/out.jsonl"))
+    for name in ("nowhere/out.jsonl", "n" * 300):
+        with pytest.raises(OutputError, match="cannot be written"):
+            run(make_job(name=name))
 
 
 @pytest.mark.parametrize("data", ["", "{}", "[1]", '{"format": 9}', '{"format": 1, "seed": 2}', "\0"])
@@ -507,6 +522,9 @@ def test_a_csv_row_of_another_length_is_a_fault_and_two_columns_of_one_name_end_
     path.write_text("id,prompt\na\nb,c\n")
     first, second = open_source(str(path), folder=tmp_path).rows()
     assert "1 fields for 2 columns" in str(first.fields) and second.fields == {"id": "b", "prompt": "c"}
+    path.write_text('id,prompt\na,"b" c\n')
+    with pytest.raises(InputError, match="line 2: no CSV"):
+        list(open_source(str(path), folder=tmp_path).rows())
     path.write_text("id,id\na,b\n")
     with pytest.raises(InputError, match="two columns have one name"):
         list(open_source(str(path), folder=tmp_path).rows())
@@ -540,7 +558,24 @@ def test_a_pipe_is_read_to_its_end_and_goes_on_with_the_same_content(
     assert (tmp_path / "out.jsonl").read_bytes() == whole and len(whole.splitlines()) == 30
 
 
-@pytest.mark.parametrize("name", ["nowhere.jsonl", "."])
+def test_a_pipe_is_read_once_however_often_it_is_looked_at(make_job, tmp_path, rows, monkeypatch):
+    """Longer than what is read ahead, since the place in a file that was put down is shared."""
+    long = [json.dumps({"id": f"a{i}", "prompt": "x" * 4096}) for i in range(100)]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(long).encode())))
+    summary = run(make_job(source=open_source("-", folder=tmp_path), group=1, ahead=1))
+    assert summary.rows == 100 and [r["row"] for r in records(tmp_path / "out.jsonl")] == [*range(100)]
+
+
+@pytest.mark.parametrize("place", range(12, 200, 9))
+def test_a_gzip_file_that_is_broken_anywhere_is_named(tmp_path, place):
+    data = bytearray(gzip.compress(b"".join(b'{"id": "%d"}\n' % (i**3) for i in range(200))))
+    data[place] ^= 0xFF
+    (tmp_path / "in.jsonl.gz").write_bytes(data)
+    with pytest.raises(InputError, match="in.jsonl.gz: cannot be read"):
+        list(open_source(str(tmp_path / "in.jsonl.gz"), folder=tmp_path).rows())
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", ".", "n" * 300])
 def test_an_input_that_cannot_be_read_is_named(tmp_path, name):
     with pytest.raises(InputError, match="cannot be read"):
         open_source(str(tmp_path / name), folder=tmp_path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 
 import pytest
 
@@ -155,6 +156,7 @@ BAD = [
     (openai("p", prompt="x"), "E_PARAMETER", "no field named body.prompt"),
     (openai("2", max_tokens=2, max_completion_tokens=2), "E_PARAMETER", "exclude each other"),
     ({**openai("u"), "url": "/v1/embeddings"}, "E_PARAMETER", "method and url must be POST and one of"),
+    ({**openai("v"), "url": [CHAT]}, "E_PARAMETER", "method and url must be POST and one of"),
     ({**openai("b"), "body": 3}, "E_PARAMETER", "body must be an object"),
     ({**openai("e"), "more": 3}, "E_PARAMETER", "no field named more"),
 ]
@@ -183,11 +185,12 @@ def test_the_openai_format_is_answered_in_it(batch, tagline):
         openai("text", TEXT, max_tokens=4, logprobs=1, temperature=0, decodekit=None),
         openai("default", seed=6),
         openai("own", seed=6, decodekit={"processors": [{"name": "top_k", "k": 1}]}),
+        openai("ends", seed=6, decodekit={"stopping": [{"name": "max_new_tokens", "n": 3}]}),
     ]
     status, records, _ = batch(rows)
     assert status == 0 and [r["custom_id"] for r in records] == [row["custom_id"] for row in rows]
     assert all(r["error"] is None and r["response"]["status_code"] == 200 for r in records)
-    chat, logprobs, text, default, own = (r["response"]["body"] for r in records)
+    chat, logprobs, text, default, own, ends = (r["response"]["body"] for r in records)
 
     alone = tagline.generate(PROMPTS[0], "temperature=0.8", n=2, seed=5, max_new_tokens=9)
     assert [c["message"] for c in chat["choices"]] == [
@@ -214,6 +217,8 @@ def test_the_openai_format_is_answered_in_it(batch, tagline):
         == tagline.generate(PROMPTS[0], "temperature=1", seed=6).text
     )
     assert own["choices"][0]["message"]["content"] == greedy.text
+    assert ends["usage"]["completion_tokens"] == 3
+    assert default["choices"][0]["message"]["content"].startswith(ends["choices"][0]["message"]["content"])
 
 
 def test_every_strategy_can_be_asked_for_by_name(batch, plugins):
@@ -249,6 +254,14 @@ def test_fields_are_carried_and_renamed(batch, tagline):
     )
     _, records, _ = batch(rows, "--field", "prompt=question", name="other.jsonl")
     assert "no field named topic" in records[0]["error"]["message"]
+
+
+def test_what_is_carried_asks_for_nothing_and_names_nothing(batch, tagline):
+    rows = [{"id": 7, "prompt": PROMPTS[0], "url": "a page", "temperature": "warm"} for _ in range(2)]
+    _, records, said = batch(rows, *(w for name in ("id", "url", "temperature") for w in ("--carry", name)))
+    assert [r["id"] for r in records] == ["row-0", "row-1"], said
+    assert records[1]["carried"] == {"id": 7, "url": "a page", "temperature": "warm"}
+    assert records[1]["text"] == tagline.generate(PROMPTS[0]).text
 
 
 @pytest.mark.parametrize(
@@ -316,6 +329,12 @@ def test_parquet_goes_in_and_comes_out(run, tmp_path, tagline):
         first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
         assert first["text"] == tagline.generate(PROMPTS[0]).text and first["completion_tokens"] > 0
         assert "E_PARAMETER" in second["error"] and json.loads(second["record"])["row"] == 1
+    table = table.append_column("day", pa.array([date(2026, 1, 2), None]))
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert run(*words[:3], str(tmp_path / "day.jsonl"), "--carry", "day")[0] == 1
+    day, none = (json.loads(line) for line in (tmp_path / "day.jsonl").read_text().splitlines())
+    assert "line 1: carried: Object of type date is not JSON serializable" in day["error"]["message"]
+    assert "carried" not in none and "top_p" in none["error"]["message"]
     (tmp_path / "other.parquet").write_text("x")
     assert "no job wrote it" in run(*words[:3], str(tmp_path / "other.parquet"))[2]
 

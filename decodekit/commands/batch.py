@@ -68,7 +68,7 @@ class Batch(Command):
             if args.score and (args.process or args.n is not None or options.keys() - {"adapter"}):
                 raise ParameterError("--score takes no chain, no limits and no -n: they change no score")
             name = args.model_name or decoder.bundle.name
-            how = {"score": args.score, "name": name, "carry": args.carry}
+            how = {"score": args.score, "name": name}
             answerer, ahead = self.answering(args, decoder, (args.process, options, args.n), how)
             asked = {"chain": args.process, **options, "n": args.n, "seed": seed, "score": args.score}
             asked |= {"order": args.order, "carry": args.carry, "model_name": name}
@@ -215,7 +215,8 @@ def source_of(args: argparse.Namespace, results: Path) -> Source:
         if not (here and equals and there):
             raise ParameterError(f"--field must be NAME=THEIRS, got {text!r}")
         fields[here] = there
-    return open_source(args.input, args.format, folder=results.parent, fields=fields)
+    carry = getattr(args, "carry", ())
+    return open_source(args.input, args.format, folder=results.parent, fields=fields, carry=carry)
 
 
 def begun_with(decoder: Decoder, asked: Mapping[str, Any]) -> dict[str, Any]:

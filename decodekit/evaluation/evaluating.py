@@ -11,7 +11,7 @@ from decodekit.errors import DecodekitError, InputError, ParameterError, PromptE
 from decodekit.evaluation.metrics import Metric
 from decodekit.jobs.answering import FATAL, Finished, Record, Running, Started, row_error, row_seed
 from decodekit.jobs.identities import identity
-from decodekit.jobs.sources import Row
+from decodekit.jobs.row import Row
 from decodekit.jobs.tasks import check_names, checked_prompt, messages
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from decodekit.errors import (
 )
 from decodekit.jobs.identities import identity, is_openai
 from decodekit.jobs.openai_format import body_of, task_of
-from decodekit.jobs.sources import Row
+from decodekit.jobs.row import Row
 from decodekit.jobs.tasks import Task, Tasks
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ class Answering:
     seed    of the job; a row's own is made of it and the row's id
     score   whether completions are scored
     name    what rows of the OpenAI format call the model
-    carry   fields that go into the record as they are
     """
 
     decoder: Decoder
@@ -116,27 +115,25 @@ class Answering:
     seed: int
     score: bool = False
     name: str = ""
-    carry: Sequence[str] = ()
 
     def begin(self, row: Row) -> Started:
         if isinstance(row.fields, InputError):
             return Finished({"row": row.number, "id": None, "error": row_error(row.fields, row)})
-        fields, carried = parted(row.fields, self.carry)
         try:
-            return self._begin(row, fields, carried)
+            return self._begin(row, row.fields)
         except FATAL:
             raise
         except DecodekitError as exc:
-            return Finished(_failed(row, fields, carried, exc))
+            return Finished(_failed(row, row.fields, exc))
         except Exception as exc:  # one row must not end the others
-            return Finished(_failed(row, fields, carried, DecodekitError(repr(exc))))
+            return Finished(_failed(row, row.fields, DecodekitError(repr(exc))))
 
-    def _begin(self, row: Row, fields: Record, carried: Record) -> Started:
+    def _begin(self, row: Row, fields: Record) -> Started:
         openai = is_openai(fields)
         task = task_of(fields, self.tasks, self.name) if openai else self.tasks.plain(fields)
         if self.score:
             score = self._score(task)
-            return Finished(_head(row, fields, carried) | {"score": score})
+            return Finished(_head(row, fields) | {"score": score})
         if task.completion is not None:
             raise ParameterError("completion is what --score scores; leave it out, or carry it")
         options = dict(task.options)
@@ -145,7 +142,7 @@ class Answering:
         started = self.decoder.begin(task.prompt, task.chain, n=task.n, **options)
 
         def finish(completions: list[Completion]) -> Record:
-            head = _head(row, fields, carried)
+            head = _head(row, fields)
             if not openai:
                 return head | _plain(completions, many=task.n is not None)
             print_ = self.decoder.bundle.sha256[:12]
@@ -153,7 +150,7 @@ class Answering:
             response = {"status_code": 200, "request_id": f"req-{row.number}", "body": body}
             return head | {"response": response, "error": None}
 
-        return Running(started, finish, lambda exc: _failed(row, fields, carried, exc))
+        return Running(started, finish, lambda exc: _failed(row, fields, exc))
 
     def _score(self, task: Task) -> Record:
         if task.completion is None:
@@ -171,21 +168,15 @@ def row_seed(job: int, id: str) -> int:
     return int.from_bytes(digest, "big") >> 11
 
 
-def parted(row: Record, carry: Sequence[str]) -> tuple[Record, Record]:
-    """What a row says, and what is carried along."""
-    carried = {name: row[name] for name in carry if name in row}
-    return ({n: v for n, v in row.items() if n not in carried} if carried else row), carried
-
-
-def _head(row: Row, fields: Record, carried: Record) -> Record:
+def _head(row: Row, fields: Record) -> Record:
     id = identity(fields, row.number)
     named = {"id": f"row-{row.number}", "custom_id": id} if is_openai(fields) else {"id": id}
-    return {"row": row.number, **named, **({"carried": carried} if carried else {})}
+    return {"row": row.number, **named, **({"carried": row.carried} if row.carried else {})}
 
 
-def _failed(row: Row, fields: Record, carried: Record, exc: DecodekitError) -> Record:
+def _failed(row: Row, fields: Record, exc: DecodekitError) -> Record:
     response = {"response": None} if is_openai(fields) else {}
-    return _head(row, fields, carried) | response | {"error": row_error(exc, row)}
+    return _head(row, fields) | response | {"error": row_error(exc, row)}
 
 
 def row_error(exc: DecodekitError, row: Row) -> Record:

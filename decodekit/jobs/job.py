@@ -23,8 +23,9 @@ from decodekit.jobs import identities, job_file, storage
 from decodekit.jobs.answering import Answerer, Finished, Record, Started
 from decodekit.jobs.job_file import Checkpoint, JobFile
 from decodekit.jobs.journal import Journal
+from decodekit.jobs.row import Row
 from decodekit.jobs.runner import GROUP, Runner, Watch
-from decodekit.jobs.sources import Row, Source
+from decodekit.jobs.sources import Source
 from decodekit.jobs.summary import Summary
 from decodekit.jobs.window import Window
 
@@ -79,8 +80,9 @@ class Job:
             same = False
         if same:
             raise JobError(f"{self.results}: input and output are one file; give another one for the output")
-        if self.results.is_dir():
-            raise OutputError(f"{self.results}: is a folder; give a file")
+        with storage.writing(self.results):
+            if self.results.is_dir():
+                raise OutputError(f"{self.results}: is a folder; give a file")
 
     def _job(
         self, results: Path, journal: Journal, now: Mapping[str, Any], first: JobFile | None = None
@@ -140,9 +142,10 @@ class Job:
         for line in journal.lines(size):
             try:
                 record = json.loads(line)
+                Summary().add(record)  # what is no whole record finishes no row
                 window.finish(record["row"])
                 summary.add(record)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 break
             size += len(line)
         if lost := journal.cut(size):

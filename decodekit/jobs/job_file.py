@@ -15,7 +15,7 @@ from typing import Any
 
 from decodekit import strict_json
 from decodekit.errors import InputError, JobError
-from decodekit.jobs.sources import BEGIN, Mark
+from decodekit.jobs.row import BEGIN, Mark
 from decodekit.jobs.storage import write_whole
 
 FORMAT = 1

@@ -46,7 +46,7 @@ def task_of(row: Mapping[str, Any], tasks: Tasks, model: str) -> Task:
     """
     check_names(row, OPENAI)
     url, body = row.get("url"), row.get("body")
-    if row.get("method") != "POST" or url not in ONLY:
+    if row.get("method") != "POST" or url not in (*ONLY,):
         raise ParameterError(
             f"method and url must be POST and one of {', '.join(ONLY)}, "
             f"got {row.get('method')!r:.20} and {url!r:.60}"
@@ -68,7 +68,8 @@ def task_of(row: Mapping[str, Any], tasks: Tasks, model: str) -> Task:
     if (logprobs := _logprobs(url, body)) is not None:
         given["logprobs"] = logprobs
     prompt = messages(body.get("messages")) if url == CHAT else checked_prompt(body.get("prompt"))
-    if not tasks.chain and not any(name in body for name in ("temperature", "decodekit")):
+    own = body.get("decodekit")
+    if not (tasks.chain or "temperature" in body or (isinstance(own, Mapping) and "processors" in own)):
         body["temperature"] = 1.0  # the API's default
     return tasks.task(body, prompt, given, n=body.get("n", 1))
 

@@ -20,7 +20,8 @@ from decodekit.errors import ErrorLimitError
 from decodekit.jobs.answering import Answerer, Record, Started
 from decodekit.jobs.job_file import Checkpoint
 from decodekit.jobs.journal import Journal
-from decodekit.jobs.sources import Mark, Row, Source
+from decodekit.jobs.row import Mark, Row
+from decodekit.jobs.sources import Source
 from decodekit.jobs.summary import Summary
 from decodekit.jobs.window import Window
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from decodekit.jobs.sources import Mark
+from decodekit.jobs.row import Mark
 
 SPAN = 4096  # rows
 

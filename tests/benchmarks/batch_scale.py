@@ -25,7 +25,8 @@ from decodekit.jobs import job_file
 from decodekit.jobs.answering import Finished
 from decodekit.jobs.job import Job
 from decodekit.jobs.journal import Journal
-from decodekit.jobs.sources import Row, open_source
+from decodekit.jobs.row import Row
+from decodekit.jobs.sources import open_source
 
 GROWTH = 64e6  # bytes that a process may need beyond what it needs for a hundredth of the rows
 

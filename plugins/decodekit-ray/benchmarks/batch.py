@@ -25,7 +25,8 @@ import decodekit
 from decodekit.commands.batch import begun_with
 from decodekit.jobs.answering import Answerer, Record
 from decodekit.jobs.job import Job, Unseen
-from decodekit.jobs.sources import Mark, Row, open_source
+from decodekit.jobs.row import Mark, Row
+from decodekit.jobs.sources import open_source
 from decodekit.plugin_choice import Choice
 
 AHEAD = 64  # sequences, as `decodekit batch` gives an engine

@@ -20,7 +20,7 @@ from typing import Any
 
 from decodekit.errors import DeviceError, QueueFullError
 from decodekit.jobs.answering import Answering, Record, Started
-from decodekit.jobs.sources import Row
+from decodekit.jobs.row import Row
 from decodekit.jobs.tasks import Tasks
 from decodekit.plugin_choice import Choice
 from decodekit_ray.cluster import connect, line, ray
