@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decodekit.detokenizer import Detokenizer
 from decodekit.errors import ContractError
 from decodekit.graph_sampling.candidates import Candidates
-from decodekit.history import Sequence
+from decodekit.history import History, Sequence
 from decodekit.logprobs import Logprobs
 from decodekit.ops import Array
 from decodekit.origin import describe, named
@@ -84,6 +84,11 @@ class Answer:
     def strategies(self) -> Seq[object]:
         """Processors and criteria, in order."""
         return (*self._sampler.processors, *self._stopping)
+
+    @property
+    def history(self) -> History:
+        """The sequence as strategies see it."""
+        return self._history
 
     @property
     def ids(self) -> Array:

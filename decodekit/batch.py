@@ -20,6 +20,7 @@ from decodekit.costs import Costs
 from decodekit.errors import DecodekitError, EngineError
 from decodekit.graph_sampling.candidates import Candidates
 from decodekit.graph_sampling.reducer import Reducer
+from decodekit.graph_sampling.telling import Told
 from decodekit.places import CHUNK, Places
 from decodekit.request import Ended, Request
 from decodekit.slots import Slots
@@ -102,9 +103,20 @@ class Batch(Places):
         if self._reducer is None:
             return [None] * len(self.running)
         began = time.perf_counter()
-        candidates = self._reducer.reduce([request.plan for request in self.running], logits)
+        plans = [request.plan for request in self.running]
+        candidates = self._reducer.reduce(plans, logits, list(map(self._told, self.running)))
         self.meter.chain += time.perf_counter() - began
         return candidates
+
+    def _told(self, request: Request) -> Told | None:
+        """What a graph is told of a request's next step."""
+        plan = request.plan
+        if plan is None or not plan.runs:
+            return None
+        self.current = request
+        told = plan.told(request.answer.history, request.answer.states)
+        self.current = None
+        return told
 
     def _speculated(self, request: Request) -> bool:
         """Check guesses in one call over them, if that pays. Whether it did."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from decodekit.edits import Edits, apply_mask, few_allowed
 from decodekit.history import History
 from decodekit.ops import Array
 from decodekit.parameters import check
@@ -52,13 +53,18 @@ class Step:
 
     def columns(self, row: int, ids: Array) -> Array:
         """The columns of a row that hold `ids`, int [M], >= 0, in their order; those gone have none."""
+        return self.places(row, ids)[0]
+
+    def places(self, row: int, ids: Array) -> tuple[Array, Array]:
+        """The same, and which of the ids have a column, bool [M]."""
         if self.whole:
-            return ids[ids < self.ids.shape[-1]]
+            there = ids < self.ids.shape[-1]
+            return ids[there], there
         here = self.ids[row]
-        place = np.full(int(here.max()) + 1, -1)
+        place = np.full(int(here.max()) + 2, -1)  # the last one is that of all ids above
         place[here[::-1]] = np.arange(len(here))[::-1]  # of columns that repeat an id the first counts
-        found = place[ids[ids < len(place)]]
-        return found[found >= 0]
+        found = place[np.minimum(ids, len(place) - 1)]
+        return found[found >= 0], found >= 0
 
     def counts(self) -> Array:
         """How often each candidate occurs in prompt and generated ids, int [B, N]."""
@@ -77,6 +83,10 @@ class Step:
 
 class LogitsProcessor:
     """The contract. Override `process`; the others only to remember something or to look tokens up.
+
+    A strategy without a state that pushes or removes tokens whatever their logits may override `edits`
+    instead, one that lets through only some `mask`. With a state it says both; then `process` does to
+    each row what they say.
 
     Columns of the logits are candidates, not token ids: columns that an earlier
     processor removed may be gone. Ask `step.ids` which token a column is.
@@ -108,6 +118,22 @@ class LogitsProcessor:
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
         """Reshaped logits, float [B, N], same shape and dtype; -inf removes a candidate."""
+        if type(self).mask is not LogitsProcessor.mask:
+            return masked(logits, step, [self.mask(row, state) for row in step.rows])
+        return edited(logits, step, [self.edits(row, state) for row in step.rows])
+
+    def edits(self, row: History, state: State) -> Edits | None:
+        """What it does to a few tokens of one row, so that a graph can do it too; None: nothing.
+
+        state  of this row alone, as `init(1)` gives it
+        """
+        raise NotImplementedError
+
+    def mask(self, row: History, state: State) -> Array | None:
+        """What it lets through of one row, for a graph too: uint8 [W], bit i % 8 of byte i // 8 is token i.
+
+        None lets through all; tokens beyond it are removed. `state` as for `edits`.
+        """
         raise NotImplementedError
 
     def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
@@ -115,7 +141,9 @@ class LogitsProcessor:
 
         Their columns, int [M], ascending, or a mask, bool [N]; None: ask `process`. NumPy only.
         """
-        return None
+        told = type(self).mask is not LogitsProcessor.mask and step.whole
+        mask = self.mask(step.rows[0], state) if told else None
+        return None if mask is None else few_allowed(mask, logits.shape[-1])
 
     def accept(self, logits: Array, column: Array, state: State) -> State:
         """State after `column` int [B] was drawn from the `logits` that `process` returned."""
@@ -136,6 +164,30 @@ class LogitsProcessor:
     def pending(self, text: str) -> int:
         """How many characters at the end of `text` it may still take back, once more came."""
         return 0
+
+
+def edited(logits: Array, step: Step, edits: Sequence[Edits | None]) -> Array:
+    """The logits [B, N] after the edits of each row; themselves where there are none."""
+    out = logits
+    for row, edit in enumerate(edits):
+        if edit is None:
+            continue
+        columns, found = step.places(row, edit.ids)
+        if len(columns):
+            out = logits.copy() if out is logits else out
+            out[row][columns] = edit.of(logits[row].take(columns), found)
+    return out
+
+
+def masked(logits: Array, step: Step, masks: Sequence[Array | None]) -> Array:
+    """The logits [B, N] of what the mask of each row lets through; themselves where there is none."""
+    if all(mask is None for mask in masks):
+        return logits
+    rows = [
+        row if mask is None else apply_mask(row, mask, None if step.whole else ids)
+        for row, mask, ids in zip(logits, masks, step.ids, strict=True)
+    ]
+    return np.stack(rows) if len(rows) > 1 else rows[0][None]
 
 
 @lru_cache(maxsize=64)

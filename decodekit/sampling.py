@@ -164,7 +164,9 @@ def _process(processor: LogitsProcessor, logits: Array, step: Step, state: State
 
 def _keep(processor: LogitsProcessor, logits: Array, step: Step, state: State) -> tuple[Array, Step] | None:
     """What a processor says it keeps of one row; None: it does not say, or nothing."""
-    if type(processor).survivors is LogitsProcessor.survivors or len(logits) > 1:
+    kind = type(processor)
+    silent = kind.survivors is LogitsProcessor.survivors and kind.mask is LogitsProcessor.mask
+    if silent or len(logits) > 1:
         return None
     with named(processor, _place(step)):
         kept = processor.survivors(_read_only(logits), step, state)

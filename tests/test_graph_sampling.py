@@ -13,10 +13,12 @@ from devices.agreement import agreement, compare, made, traceable
 
 import decodekit
 from decodekit.answer import Answer
-from decodekit.errors import DeviceError, NumericalError, ParameterError
+from decodekit.edits import Edits, mask_of
+from decodekit.errors import DeviceError, NumericalError, ParameterError, StrategyError
 from decodekit.graph_sampling import reducer as reducer_module
 from decodekit.graph_sampling.candidates import width_on_host
-from decodekit.graph_sampling.reducer import MAX_VARIANTS, PATIENCE, Reducer
+from decodekit.graph_sampling.plan import PATIENCE
+from decodekit.graph_sampling.reducer import MAX_VARIANTS, Reducer
 from decodekit.graph_sampling.stages import stages
 from decodekit.ops import array_namespace, keep
 from decodekit.parameters import Real
@@ -24,6 +26,7 @@ from decodekit.plugins import load_plugins
 from decodekit.processors import LogitsProcessor
 from decodekit.sampling import Sampler
 from decodekit.strategies.greedy import Greedy
+from decodekit.strategies.logit_bias import LogitBias
 from decodekit.strategies.min_p import MinP
 from decodekit.strategies.penalties import RepetitionPenalty
 from decodekit.strategies.temperature import Temperature
@@ -78,6 +81,53 @@ class Even(LogitsProcessor):
         return keep(logits, step.ids % 2 == 0)
 
 
+@dataclass(frozen=True)
+class Counts(LogitsProcessor):
+    """A penalty that does not say what it edits."""
+
+    def process(self, logits, step, state):
+        return logits - step.counts().astype(logits.dtype)
+
+
+@dataclass(frozen=True)
+class Masked(LogitsProcessor):
+    """Lets through some ids; none given, all."""
+
+    ids: tuple[int, ...]
+
+    def mask(self, row, state):
+        return mask_of(np.asarray(self.ids), max(self.ids) + 1) if self.ids else None
+
+
+@dataclass(frozen=True)
+class Learns(LogitsProcessor):
+    """Says what it edits, but looks at logits that were drawn from."""
+
+    def edits(self, row, state):
+        return Edits(row.ids, add=-1.0)
+
+    def accept(self, logits, column, state):
+        return state
+
+
+@dataclass(frozen=True)
+class Broken(LogitsProcessor):
+    """Fails when it is asked."""
+
+    def edits(self, row, state):
+        raise KeyError("no table")
+
+
+@dataclass(frozen=True)
+class BreaksLater(LogitsProcessor):
+    """Fails at the third token of an answer."""
+
+    def edits(self, row, state):
+        if len(row.generated) == 2:
+            raise KeyError("no table")
+        return Edits(row.ids, factor=2.0)
+
+
 def logits_of(rows, vocabulary=V, scale=4.0, seed=0):
     return (np.random.default_rng(seed).standard_normal((rows, vocabulary)) * scale).astype(np.float32)
 
@@ -88,7 +138,7 @@ def reduced(reducer, chains, logits):
 
 @pytest.fixture(scope="module")
 def reducer():
-    return Reducer(V)
+    return Reducer(V, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +168,82 @@ def test_every_strategy_that_traces_gives_the_tokens_of_the_host(names, installe
 def test_random_chains_in_batches_give_the_tokens_of_the_host(installed, names):
     tally = agreement(installed, names, chains=20, steps=8)
     assert tally.in_graph > tally.tokens // 2 and tally.holds, tally.differing
+
+
+def test_strategies_that_say_what_they_do_run_in_a_graph(names, installed):
+    said = {"repetition_penalty", "frequency_penalty", "presence_penalty", "logit_bias", "min_new_tokens"}
+    assert set(names) >= said
+    plugins = {"allowed_tokens", "suppress_at_begin", "no_repeat_ngram", "encoder_repetition", "dry"}
+    assert set(names) >= plugins & set(installed.entries)
+
+
+@pytest.mark.parametrize("form", ["rank", "halve", "sort"])
+def test_every_form_gives_the_tokens_of_the_host(form, installed):
+    chance = random.Random(9)
+    for vocabulary, chain in ((40, ["top_p"]), (V, ["top_k"]), (V, ["temperature", "top_p"])):
+        reducer = Reducer(vocabulary, form=form, threads=1)
+        rows = [[made(installed, name, chance) for name in chain] for _ in range(8)]
+        tally = compare(rows, reducer, chance, steps=6)
+        assert not tally.differing and not tally.edges and tally.in_graph > 0, tally
+    reducer = Reducer(40, form=form, threads=1)
+    for p in (0.0, 1e-9, 0.5, 1 - 1e-9):  # equals at the edge, and a nucleus of all
+        for logits in (np.zeros((1, 40), np.float32), np.asarray([[3.0] * 4 + [1.0] * 36], np.float32)):
+            (found,) = reduced(reducer, [[TopP(p)]], logits)
+            kept = TopP(p).process(logits, None, ())[0] > -np.inf
+            assert found is None or found.ids[0, : len(found.raw)].tolist() == np.flatnonzero(kept).tolist()
+
+
+def test_only_halving_finds_the_edge_of_a_nucleus_wider_than_what_crosses():
+    """So a narrower one behind it still crosses; with the others the host takes the row, as exactly."""
+    logits, chain = logits_of(2, scale=0.1), [TopP(0.9), TopK(5)]
+    for form, crosses in (("rank", False), ("halve", True), ("sort", True)):
+        found = reduced(Reducer(V, form=form), [chain] * 2, logits)
+        assert [one is not None for one in found] == [crosses] * 2
+
+
+def test_of_equals_greedy_takes_the_first_and_one_id_crosses(reducer):
+    logits = np.zeros((2, V), np.float32)
+    logits[1, [5, 700]] = 2.0
+    plan = reducer.plan([Greedy()])
+    assert [one.ids.tolist() for one in reducer.reduce([plan] * 2, logits)] == [[[0]], [[5]]]
+    assert plan.graph.most == 1 and plan.graph.row_bytes() == 24
+
+
+def test_ids_beyond_the_vocabulary_and_twice_and_none_at_all(reducer):
+    chains = [[LogitBias({1: 50.0, V: 5.0, V + 9: 1.0}), TopK(3)], [LogitBias({}), TopK(3)]]
+    logits, answers = logits_of(2), [Answer([4, 4, 4, 2], Sampler(tuple(chain)), ()) for chain in chains]
+    plans = [reducer.plan(chain) for chain in chains]
+    told = [plan.told(one.history, one.states) for plan, one in zip(plans, answers, strict=True)]
+    for row, found in enumerate(reducer.reduce(plans, logits, told)):
+        step = answers[row].step(logits[row : row + 1])
+        (_, stage), _, _ = Sampler(tuple(chains[row])).shape(logits[row : row + 1], step, ((), ()))
+        alive = stage.logits[0] > -np.inf
+        assert found.ids[0].tolist() == stage.ids[0][alive].tolist()
+        assert found.logits[0].tolist() == stage.logits[0][alive].tolist()
+
+
+def test_a_mask_is_an_eighth_of_a_byte_a_token():
+    """All sizes of a last byte, masks that are too short and too long, and none."""
+    for vocabulary in (8, 9, 15, 16):
+        reducer, logits = Reducer(vocabulary), logits_of(4, vocabulary)
+        plan = reducer.plan([Masked(())])
+        masks = [mask_of(np.asarray([1, 5]), 6), mask_of(np.asarray([2, 7, 30]), 40), None, np.uint8([129])]
+        kept = [[1, 5], [2, 7], list(range(vocabulary)), [0, 7]]
+        found = reducer.reduce([plan] * 4, logits, [{0: mask} for mask in masks])
+        assert [one.ids[0, : len(one.raw)].tolist() for one in found] == kept
+        assert plan.graph.session.shapes["mask.0"][1] == -(-vocabulary // 8)
+
+
+def test_a_strategy_that_fails_to_say_fails_its_request_alone():
+    chains = {"good": [RepetitionPenalty(1.3), TopK(9)], "bad": [BreaksLater(), TopK(9)]}
+    with decodekit.load(IN_PLACE, sampling="graph") as decoder:
+        streams = {n: decoder.stream("a", chain, seed=1, max_new_tokens=9) for n, chain in chains.items()}
+        with pytest.raises(StrategyError, match="BreaksLater.*no table.* at token 2"):
+            list(streams["bad"])
+        text = "".join(streams["good"])
+        assert decoder.engine.reducer.rows > 9
+    with decodekit.load(IN_PLACE) as decoder:
+        assert text == decoder.generate("a", chains["good"], seed=1, max_new_tokens=9).text
 
 
 def test_rows_with_more_candidates_than_cross_take_the_full_row(installed, names):
@@ -233,7 +359,14 @@ def test_chains_of_several_shapes_in_one_step(reducer):
             [TopK(5), OnlyNumPy(), TopP(0.5)],
             ["graph", "host: no graph can be made of it (", "host: it follows 1"],
         ),
-        ([TopK(5), RepetitionPenalty(1.2)], ["graph", "host: it asks for step.rows"]),
+        ([RepetitionPenalty(1.2), TopK(5), LogitBias({3: 1.0})], ["graph", "graph", "graph"]),
+        ([TopK(5), Counts()], ["graph", "host: it asks for step.counts"]),
+        ([TopK(5), Learns()], ["graph", "host: it learns from the tokens"]),
+        ([Greedy(), TopK(5)], ["graph", "host: it follows one that leaves the best alone"]),
+        (
+            [Broken(), TopK(5)],
+            ["host: a trial of it fails (StrategyError: Broken() raised", "host: it follows 0"],
+        ),
         ([Even(), TopK(5)], ["graph", "graph"]),
         ([TopK(5), Deceives()], ["graph", "host: its graph gives other numbers than NumPy"]),
         ([Deceives()], ["host: its graph gives other numbers than NumPy"]),
@@ -283,7 +416,10 @@ def decoded(sampling, chain, **options):
         ("temperature=0.9, top_k=40, top_p=0.9", {}),
         ("top_p=0.8, repetition_penalty=1.3, top_k=5", {}),
         ("greedy", {"ignore_eos": True}),
-        ("top_k=20", {"speculate": "lookup"}),
+        ('repetition_penalty=1.3, logit_bias={"30": 3}, temperature=0.9, top_p=0.7', {}),
+        ("top_k=20", {"min_new_tokens": 12}),
+        ("regex=[a-e ]{9,40}, no_repeat_ngram=2, top_k=8", {}),
+        ("presence_penalty=0.5, top_k=20", {"speculate": "lookup"}),
         ("top_k=20, min_p=0.01", {"stop": ["e"]}),
     ],
 )
@@ -341,12 +477,12 @@ def test_without_what_traces_a_graph_is_refused_and_told(monkeypatch, run):
 
 def test_inspect_tells_where_a_chain_runs(run):
     status, out, _ = run(
-        "inspect", str(IN_PLACE), "--json", "--chain", "top_k=5, repetition_penalty=2, min_p=0.1"
+        "inspect", str(IN_PLACE), "--json", "--chain", "repetition_penalty=2, greedy, min_p=0.1"
     )
     assert status == 0
     found = json.loads(out)["chain"]
     assert [(one["name"], one["where"]) for one in found] == [
-        ("top_k", "graph"),
-        ("repetition_penalty", "host"),
+        ("repetition_penalty", "graph"),
+        ("greedy", "graph"),
         ("min_p", "host"),
     ]

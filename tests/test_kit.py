@@ -459,7 +459,7 @@ def test_check_reports_every_law(run, tmp_path):
     status, out, _ = run("plugins", "check", "top_p", "-o", "p=0.7", "--json", "--badge", str(badge))
     report = json.loads(out)["top_p"]
     assert status == 0 and report["passed"] and report["options"] == {"p": 0.7}
-    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 25
+    assert set(report["laws"].values()) == {True} and len(report["laws"]) == 26
     assert report["array_api"] == "yes"
     assert report["microseconds"].keys() == {"32000", "49152", "151936"}
     assert "contract kept" in badge.read_text()

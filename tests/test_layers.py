@@ -37,7 +37,7 @@ LAYERS = [
         "devices",
         "gpu",
     },
-    {"progress", "plugin_choice", "tokenizer", "chat_template"},
+    {"progress", "edits", "plugin_choice", "tokenizer", "chat_template"},
     {"script"},
     {"model", "chat", "processors", "stopping", "noise", "onnx_session", "prefix_cache"},
     {"columns", "drawing"},
@@ -111,10 +111,13 @@ def test_imports_point_down(path):
             assert layer(below) < layer(module) or below == module, f"{relative} imports {name}"
 
 
+TRACING = ("tracing.py", "parameter.py", "editing.py", "forms.py")
+
+
 def test_what_traces_is_imported_where_a_graph_is_made():
     for path in (ROOT / "graph_sampling").glob("*.py"):
         tops = {name.partition(".")[0] for name in imports(path)}
-        assert path.name in ("tracing.py", "parameter.py") or not tops & {"ndonnx", "spox"}, path.name
+        assert path.name in TRACING or not tops & {"ndonnx", "spox"}, path.name
 
 
 @pytest.mark.parametrize("module", sorted(PURE))

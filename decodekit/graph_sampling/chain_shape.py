@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+from decodekit.graph_sampling.telling import kind_of
 from decodekit.parameters import Whole, numbers
 from decodekit.processors import LogitsProcessor
 
@@ -36,7 +37,8 @@ class Field:
 class ChainShape:
     """The first processors of a chain, those that may be traced.
 
-    processors  as many as have neither state nor fields that are no plain values
+    processors  as many as tell what they do to a row, or have neither state nor fields that are no
+                plain values
     why         the next one is not among them; "" where there is none
     key         their classes, and all fields but those that are inputs
     fields      the inputs
@@ -56,8 +58,11 @@ class ChainShape:
 
 def shape_of(processors: Sequence[LogitsProcessor]) -> ChainShape:
     """The shape of a chain."""
-    why, key, fields, values = "", [], list[Field](), list[float]()
+    why, key, fields, values = "", list[tuple[Any, ...]](), list[Field](), list[float]()
     for place, processor in enumerate(processors):
+        if kind := kind_of(processor):
+            key.append((type(processor), kind))
+            continue
         inputs = _inputs(processor)
         rest = {name: value for name, value in _fields(processor).items() if name not in inputs}
         why = _obstacle(processor, rest)

@@ -20,6 +20,7 @@ from decodekit.errors import DeviceError
 from decodekit.graph_sampling.candidates import Candidates
 from decodekit.graph_sampling.chain_shape import ChainShape, shape_of
 from decodekit.graph_sampling.plan import Graph, Plan
+from decodekit.graph_sampling.telling import Told, kind_of
 from decodekit.ops import Array
 from decodekit.processors import LogitsProcessor
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from decodekit.graph_sampling.parameter import Guard
 
 CANDIDATES = 256  # a row
+FORM = {"cpu": "rank", "cuda": "rank"}  # measured on the CPU; on CUDA not yet
 MAX_GRAPHS = 64  # kept compiled
 MAX_VARIANTS = 16  # graphs of chains of the same classes: more would be compiled than run
-PATIENCE = 4  # misses in a row after which a request stays on the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Reducer:
     dtype       of the logits
     device      of the graphs, as for `Session`
     most        N, candidates a row at most; a row with more is left to the host
+    form        "rank", "halve" or "sort", see `forms`; None: what is fastest on the device
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Reducer:
         device: str = "cpu",
         threads: int | None = None,
         most: int = CANDIDATES,
+        form: str | None = None,
     ) -> None:
         if not can_trace():
             raise DeviceError(
@@ -72,6 +75,7 @@ class Reducer:
             )
         self.vocabulary, self.dtype, self.most = vocabulary, dtype, most
         self.device, self._threads = device, threads
+        self._form = FORM[device.partition(":")[0]] if form is None else form
         self._compiled: OrderedDict[Any, list[Compiled]] = OrderedDict()
         self._variants: Counter[Any] = Counter()
         self._lock = threading.Lock()
@@ -85,19 +89,30 @@ class Reducer:
             return Plan(None, (), shape.why)
         with self._lock:
             found = self._find(shape) or self._compile(shape)
-        return Plan(found.graph, shape.values, found.why or shape.why)
+        done = () if found.graph is None else found.graph.processors
+        telling = {place: processors[place] for place, one in enumerate(done) if kind_of(one)}
+        return Plan(found.graph, shape.values, found.why or shape.why, telling)
 
-    def reduce(self, plans: Sequence[Plan | None], logits: Array) -> list[Candidates | None]:
-        """The candidates of each row of logits [R, V], by its plan; None where the host takes the row."""
+    def reduce(
+        self, plans: Sequence[Plan | None], logits: Array, told: Sequence[Told | None] | None = None
+    ) -> list[Candidates | None]:
+        """The candidates of each row of logits [R, V], by its plan; None where the host takes the row.
+
+        told  what `Plan.told` gives for each row; None: nothing is told
+        """
+        told = [{}] * len(plans) if told is None else told
         groups: dict[int, list[tuple[int, Plan, Graph]]] = {}
         for row, plan in enumerate(plans):
-            if plan is not None and plan.graph is not None and plan.misses < PATIENCE:
+            if plan is None or plan.graph is None or not plan.runs:
+                continue
+            if plan.telling.keys() <= (told[row] or {}).keys():
                 groups.setdefault(id(plan.graph), []).append((row, plan, plan.graph))
         found: list[Candidates | None] = [None] * len(plans)
         for group in groups.values():
             graph = group[0][2]
             rows, values = [row for row, *_ in group], [plan.values for _, plan, _ in group]
-            for (row, plan, _), some in zip(group, graph(logits, rows, values), strict=True):
+            said = [told[row] or {} for row in rows]
+            for (row, plan, _), some in zip(group, graph(logits, rows, values, said), strict=True):
                 found[row] = some
                 plan.misses = 0 if some else plan.misses + 1
                 self.missed += some is None
@@ -115,8 +130,11 @@ class Reducer:
         if self._variants[shape.classes] >= MAX_VARIANTS:
             why = f"{MAX_VARIANTS} graphs of such chains are compiled, each for other values"
             return Compiled((), None, why)
+        try:
+            made = self._made(shape)
+        except TrialError as exc:  # of this chain: another one of its shape may be better
+            return Compiled((), None, str(exc))
         self._variants[shape.classes] += 1
-        made = self._made(shape)
         self._compiled.setdefault(shape.key, []).append(made)
         while sum(map(len, self._compiled.values())) > MAX_GRAPHS:
             (oldest, *_), *_ = self._compiled.items()
@@ -136,17 +154,31 @@ class Reducer:
                 vocabulary=self.vocabulary,
                 dtype=self.dtype,
                 most=self.most,
+                form=self._form,
             )
             why = why or traced.why
             if not traced.done:
                 break
             session = Session(traced.graph, device=self.device, threads=self._threads)
-            most = min(self.most, self.vocabulary)
-            graph = Graph(session, processors[: traced.done], self.vocabulary, most, self.dtype)
-            if graph.agrees(shape.values):
+            done = processors[: traced.done]
+            most = 1 if done[-1].keeps_best else min(self.most, self.vocabulary)
+            kinds = {place: kind for place, one in enumerate(done) if (kind := kind_of(one))}
+            graph = Graph(session, done, self.vocabulary, most, self.dtype, kinds)
+            if _agrees(graph, shape.values):
                 return Compiled(tuple(traced.guards), graph, why)
-            processors, why = processors[: traced.done - 1], "its graph gives other numbers than NumPy"
+            processors, why = done[:-1], "its graph gives other numbers than NumPy"
         return Compiled((), None, why)
+
+
+class TrialError(Exception):
+    """A strategy failed where its graph was tried."""
+
+
+def _agrees(graph: Graph, values: Sequence[float]) -> bool:
+    try:
+        return graph.agrees(values)
+    except Exception as exc:  # whatever a third party's code raises here
+        raise TrialError(f"a trial of it fails ({type(exc).__name__}: {exc})") from exc
 
 
 def can_trace() -> bool:

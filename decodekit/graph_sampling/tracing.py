@@ -4,20 +4,22 @@ Tracing: the first processors of a chain as a graph of their own.
 Graph inputs   logits float32 or float16 [R, V], as a decode graph gives them
                rows int64 [B], which of them the graph looks at
                parameters float64 [B, P], absent where nothing asks for one
-Graph outputs  ids int32 [B, N], the candidates that are left and, behind them, some that are not
+               what strategies that edit or mask say, see `telling`
+Graph outputs  ids int32 [B, N], the candidates that are left and, behind them, some that are not;
+               N = 1 where the last processor keeps the best
                raw, shaped float32 [B, N], their logits before and after the processors
                counts int32 [B, S], how many were left after each processor
                masses float32 [B, 2], log-sum of exp over the vocabulary, before and after them
 
-What traces is found by trying, since a third party's processor may trace as well as ours. The only
-module, with `parameter`, that imports ndonnx; load it only where a graph is wanted.
+What traces is found by trying, since a third party's processor may trace as well as ours. With
+`parameter`, `editing` and `forms` all that imports ndonnx; load it only where a graph is wanted.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,8 +29,11 @@ import spox
 import spox.opset.ai.onnx.v21 as op
 from spox._future import ValuePropBackend, value_prop_backend
 
+from decodekit.graph_sampling import editing
 from decodekit.graph_sampling.chain_shape import Field
+from decodekit.graph_sampling.forms import FORMS
 from decodekit.graph_sampling.parameter import Guard, Parameter, Values
+from decodekit.graph_sampling.telling import kind_of
 from decodekit.processors import LogitsProcessor, Step
 
 
@@ -70,6 +75,7 @@ def trace(
     vocabulary: int,
     dtype: Any,
     most: int,
+    form: str,
 ) -> Traced:
     """As many of the processors, from the first, as can be traced.
 
@@ -77,9 +83,10 @@ def trace(
     values      of these, now
     dtype       of the logits
     most        N, candidates a row that the graph gives
+    form        in which those are traced that have several, see `forms`
     """
     with value_prop_backend(ValuePropBackend.REFERENCE):  # not by a session of onnxruntime for each constant
-        return _trace(processors, parameters, values, vocabulary, dtype, most)
+        return _trace(processors, parameters, values, vocabulary, dtype, most, FORMS[form])
 
 
 def _trace(
@@ -89,6 +96,7 @@ def _trace(
     vocabulary: int,
     dtype: Any,
     most: int,
+    forms: Mapping[type[LogitsProcessor], Any],
 ) -> Traced:
     given = ndx.argument(shape=("sequences", vocabulary), dtype=ndx.from_numpy_dtype(np.dtype(dtype)))
     rows = ndx.argument(shape=("rows",), dtype=ndx.int64)
@@ -96,14 +104,30 @@ def _trace(
     raw = ndx.astype(ndx.take(given, rows, axis=0), ndx.float32)
     step = TracedStep(ndx.zeros_like(raw, dtype=ndx.int64) + ndx.arange(vocabulary, dtype=ndx.int64))
 
-    logits, counts, guards, why = raw, [], list[Guard](), ""
+    inputs = {"logits": given, "rows": rows, "parameters": columns}
+    logits, counts, guards, why, best = raw, list[ndx.Array](), list[Guard](), "", False
     for place, processor in enumerate(processors):
+        if best:
+            why = "it follows one that leaves the best alone"
+            break
+        if processor.keeps_best:
+            best = True
+            counts.append(ndx.ones_like(raw[:, :1], dtype=ndx.int64))
+            continue
         asked: list[Guard] = []
         try:
-            told = _with_inputs(processor, place, parameters, values, columns, asked)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of NumPy, about numbers that are not known yet
-                after = _checked(told.process(logits, cast(Step, step), ()), vocabulary)
+            if kind := kind_of(processor):
+                said = editing.inputs(kind, place, vocabulary)
+                after = _said(logits, kind, [*said.values()], vocabulary)
+                inputs |= said
+            else:
+                told = _with_inputs(processor, place, parameters, values, columns, asked)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of NumPy, about numbers that are not known yet
+                    if form := forms.get(type(processor)):
+                        after = form(told, logits, vocabulary, most)
+                    else:
+                        after = _checked(told.process(logits, cast(Step, step), ()), vocabulary)
         except Exception as exc:  # whatever a third party's code raises here
             known = isinstance(exc, AskedForMoreError)
             why = str(exc) if known else f"no graph can be made of it ({type(exc).__name__}: {exc})"
@@ -113,10 +137,10 @@ def _trace(
         counts.append(ndx.count_nonzero(~(logits == -ndx.inf), axis=-1, keepdims=True))
     if not counts:
         return Traced(b"", 0, why, ())
-    inputs = {"logits": given, "rows": rows, "parameters": columns}
+    most = 1 if best else min(most, vocabulary)
     model = spox.build(
         {name: array.unwrap_spox() for name, array in inputs.items()},
-        _compacted(raw, logits, ndx.concat(counts, axis=-1), min(most, vocabulary)),
+        _compacted(raw, logits, ndx.concat(counts, axis=-1), most),
         drop_unused_inputs=True,
     )
     return Traced(model.SerializeToString(), len(counts), why, guards)
@@ -146,6 +170,11 @@ def _with_inputs(
     return told
 
 
+def _said(logits: ndx.Array, kind: str, told: Sequence[ndx.Array], vocabulary: int) -> ndx.Array:
+    """The logits after what a strategy says of them."""
+    return editing.masked(logits, told[0], vocabulary) if kind == "mask" else editing.edited(logits, told)
+
+
 def _checked(logits: Any, vocabulary: int) -> ndx.Array:
     if not isinstance(logits, ndx.Array):
         raise AskedForMoreError(f"it gives {type(logits).__module__}.{type(logits).__name__}")
@@ -157,10 +186,16 @@ def _checked(logits: Any, vocabulary: int) -> ndx.Array:
 
 
 def _compacted(raw: ndx.Array, logits: ndx.Array, counts: ndx.Array, most: int) -> dict[str, spox.Var]:
-    top, ids = op.top_k(logits.unwrap_spox(), op.const(np.asarray([most], np.int64)), axis=-1)
-    before = raw.unwrap_spox()
+    before, after = raw.unwrap_spox(), logits.unwrap_spox()
     axis = op.const(np.asarray([-1], np.int64))
-    masses = [op.reduce_log_sum_exp(one, axis, keepdims=1) for one in (before, logits.unwrap_spox())]
+    masses = [op.reduce_log_sum_exp(before, axis, keepdims=1)]
+    if most == 1:  # of equals the first
+        ids = op.arg_max(after, axis=-1)
+        top = op.gather_elements(after, ids, axis=-1)
+        masses.append(top)
+    else:
+        top, ids = op.top_k(after, op.const(np.asarray([most], np.int64)), axis=-1)
+        masses.append(op.reduce_log_sum_exp(after, axis, keepdims=1))
     return {
         "ids": op.cast(ids, to=np.int32),
         "raw": op.gather_elements(before, ids, axis=-1),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from decodekit.edits import Edits
 from decodekit.errors import ParameterError
+from decodekit.history import History
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array
 from decodekit.parameters import known_ids, real
-from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.processors import LogitsProcessor, State
 from decodekit.tokenizer import Tokenizer
 
 
@@ -59,8 +62,12 @@ class LogitBias(LogitsProcessor):
         known_ids("logit_bias", self.bias, tokenizer.size)
         return self
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
-        return logit_bias(logits, step.ids, self.bias) if self.bias else logits
+    def edits(self, row: History, state: State) -> Edits | None:
+        return self._edits if self.bias else None
+
+    @cached_property
+    def _edits(self) -> Edits:
+        return Edits(np.asarray([*self.bias]), add=np.asarray([*self.bias.values()]))
 
 
 @hookimpl

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import numpy as np
 
+from decodekit.edits import Edits
+from decodekit.history import History
 from decodekit.hookspecs import Register, hookimpl
-from decodekit.ops import Array, keep
 from decodekit.parameters import Whole, known_ids, token_ids
-from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.processors import LogitsProcessor, State
 from decodekit.tokenizer import Tokenizer
 
 
@@ -39,14 +40,9 @@ class MinNewTokens(LogitsProcessor):
         known_ids("min_new_tokens", self.ids, tokenizer.size)
         return self
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
-        short = np.asarray([len(row.generated) < self.n for row in step.rows])
-        if not short.any():
-            return logits
-        removed = np.zeros(logits.shape, bool)
-        for id in self.ids:
-            removed |= step.ids == id
-        return keep(logits, ~(removed & short[:, None]))
+    def edits(self, row: History, state: State) -> Edits | None:
+        short = len(row.generated) < self.n
+        return Edits(np.asarray(self.ids, np.int64), add=-np.inf) if short else None
 
 
 @hookimpl

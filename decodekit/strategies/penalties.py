@@ -5,16 +5,17 @@ Repetition: Keskar et al., "CTRL", 2019, section 4.1, arXiv:1909.05858.
 Frequency and presence: the OpenAI API, "Advanced usage".
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
+from decodekit.edits import Edits
+from decodekit.history import History
 from decodekit.hookspecs import Register, hookimpl
 from decodekit.ops import Array, array_namespace
 from decodekit.parameters import Real, Whole
-from decodekit.processors import LogitsProcessor, State, Step
+from decodekit.processors import LogitsProcessor, State
 
 
 def repetition_penalty(logits: Array, counts: Array, theta: float | Array) -> Array:
@@ -45,36 +46,6 @@ def presence_penalty(logits: Array, counts: Array, f: float | Array) -> Array:
     return logits - f * xp.astype(counts > 0, logits.dtype)
 
 
-def penalize_seen(
-    penalty: Callable[[Array, Array, float], Array],
-    logits: Array,
-    step: Step,
-    histories: Iterable[Array],
-    strength: float,
-    count: Callable[[Array, Array], Array],
-) -> Array:
-    """What `penalty` gives for logits [B, N] where `count` tells how often ids are in a row's history.
-
-    A penalty leaves what was not seen as it is, so it is given what was seen, and nothing else.
-    """
-    penalized = logits.copy()
-    for row, history in enumerate(histories):
-        columns = step.columns(row, history)
-        counts = count(step.ids[row].take(columns), history)
-        penalized[row][columns] = penalty(logits[row].take(columns), counts, strength)
-    return penalized
-
-
-def once(ids: Array, history: Array) -> Array:
-    """1 for each id, however often it is in the history."""
-    return np.ones_like(ids)
-
-
-def times(ids: Array, history: Array) -> Array:
-    """How often each id, all of which are in the history, is there."""
-    return np.bincount(history)[ids]
-
-
 @dataclass(frozen=True)
 class RepetitionPenalty(LogitsProcessor):
     """Make tokens of prompt and answer less likely by a factor theta in [1e-6, 1e6]; 1 is neutral.
@@ -93,11 +64,10 @@ class RepetitionPenalty(LogitsProcessor):
         int | None, Whole("[0, inf)", "last tokens of prompt and answer that count; None: all")
     ] = None
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
+    def edits(self, row: History, state: State) -> Edits | None:
         if self.theta == 1 or self.window == 0:
-            return logits
-        histories = [row.ids[-self.window :] if self.window else row.ids for row in step.rows]
-        return penalize_seen(repetition_penalty, logits, step, histories, self.theta, once)
+            return None
+        return Edits(row.ids[-self.window :] if self.window else row.ids, factor=self.theta)
 
 
 @dataclass(frozen=True)
@@ -114,11 +84,11 @@ class FrequencyPenalty(LogitsProcessor):
 
     f: Annotated[float, Real("[-100, 100]", "nats for each time it was generated", neutral=0)]
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
-        if self.f == 0:
-            return logits
-        histories = [row.generated for row in step.rows]
-        return penalize_seen(frequency_penalty, logits, step, histories, self.f, times)
+    def edits(self, row: History, state: State) -> Edits | None:
+        ids = row.generated
+        if self.f == 0 or not len(ids):
+            return None
+        return Edits(ids, add=-np.float32(self.f) * np.bincount(ids)[ids].astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -135,11 +105,8 @@ class PresencePenalty(LogitsProcessor):
 
     f: Annotated[float, Real("[-100, 100]", "nats if it was generated", neutral=0)]
 
-    def process(self, logits: Array, step: Step, state: State) -> Array:
-        if self.f == 0:
-            return logits
-        histories = [row.generated for row in step.rows]
-        return penalize_seen(presence_penalty, logits, step, histories, self.f, once)
+    def edits(self, row: History, state: State) -> Edits | None:
+        return Edits(row.generated, add=-self.f) if self.f else None
 
 
 @hookimpl

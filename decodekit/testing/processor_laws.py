@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from decodekit.processors import LogitsProcessor
+from decodekit.processors import LogitsProcessor, edited, masked
 from decodekit.testing import sequence_laws
 from decodekit.testing.bench import DEAD, Bench
 from decodekit.testing.obedience import obey
@@ -139,6 +139,22 @@ def tells_its_survivors(bench: Bench) -> None:
         assert kept.dtype == bool or (np.diff(kept) > 0).all(), "columns ascend"
 
 
+def does_what_it_says(bench: Bench) -> None:
+    """what it says of a row, edits or a mask, is what process does"""
+    kind = type(bench.processor)
+    for row in map(bench.row, range(3)):
+        state, (history,) = bench.processor.init(1), row.step.rows
+        if kind.mask is not LogitsProcessor.mask:
+            mask = bench.processor.mask(history, state)
+            assert mask is None or (mask.dtype == np.uint8 and mask.ndim == 1), f"{mask!r:.80}"
+            said = masked(row.logits, row.step, [mask])
+        elif kind.edits is not LogitsProcessor.edits:
+            said = edited(row.logits, row.step, [bench.processor.edits(history, state)])
+        else:
+            return
+        assert np.array_equal(row(state), said)
+
+
 LAWS: tuple[Callable[[Bench], None], ...] = (
     writes_to_no_input,
     takes_a_step,
@@ -153,6 +169,7 @@ LAWS: tuple[Callable[[Bench], None], ...] = (
     asks_for_ids,
     takes_fewer_columns,
     tells_its_survivors,
+    does_what_it_says,
     *sequence_laws.LAWS,
 )
 

@@ -17,6 +17,7 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor, hookimpl
+from decodekit.edits import Edits
 from decodekit.errors import ParameterError, StrategyError
 from decodekit.ops import keep
 from decodekit.parameters import Whole
@@ -69,6 +70,10 @@ class BannedPhrases(LogitsProcessor):
             return logits
         removed = [np.isin(ids, list(there)) for ids, there in zip(step.ids, banned, strict=True)]
         return keep(logits, ~np.stack(removed))
+
+    def edits(self, row, state):
+        banned = state[0].get(row.position)
+        return Edits(np.asarray(sorted(banned)), add=-np.inf) if banned else None
 
     def take_back(self, progress, state):
         found = self._find(progress.text, progress.start)

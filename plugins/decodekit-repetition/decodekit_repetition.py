@@ -12,10 +12,10 @@ from typing import Annotated
 import numpy as np
 
 from decodekit import LogitsProcessor, hookimpl
+from decodekit.edits import Edits
 from decodekit.errors import ParameterError
 from decodekit.ops import Array
 from decodekit.parameters import Real, Whole
-from decodekit.strategies.penalties import once, penalize_seen, repetition_penalty
 
 MAX_BREAKERS = 64
 MAX_CHARACTERS = 200  # of a breaker
@@ -72,13 +72,8 @@ class NoRepeatNgram(LogitsProcessor):
 
     n: Annotated[int, Whole("[0, inf)", "tokens in a row", neutral=0)]
 
-    def process(self, logits, step, state):
-        if not self.n:
-            return logits
-        left = logits.copy()
-        for row, history in enumerate(step.rows):
-            left[row, step.columns(row, followers(history.ids, self.n))] = -np.inf
-        return left
+    def edits(self, row, state):
+        return Edits(followers(row.ids, self.n), add=-np.inf) if self.n else None
 
 
 @dataclass(frozen=True)
@@ -95,11 +90,8 @@ class EncoderRepetition(LogitsProcessor):
 
     theta: Annotated[float, Real("[1e-6, 1e6]", "factor; above 1 encourages", neutral=1)]
 
-    def process(self, logits, step, state):
-        if self.theta == 1:
-            return logits
-        prompts = [row.prompt for row in step.rows]
-        return penalize_seen(repetition_penalty, logits, step, prompts, 1 / self.theta, once)
+    def edits(self, row, state):
+        return Edits(row.prompt, factor=1 / self.theta) if self.theta != 1 else None
 
 
 @dataclass(frozen=True)
@@ -142,20 +134,10 @@ class Dry(LogitsProcessor):
         object.__setattr__(bound, "_breakers", _known(tokenizer, self.breakers))
         return bound
 
-    def process(self, logits, step, state):
-        if not self.multiplier:
-            return logits
-        penalized = logits
-        for row, history in enumerate(step.rows):
-            costs = self.costs(history.ids)
-            columns = step.columns(row, np.fromiter(costs, np.int64))
-            if not len(columns):
-                continue
-            if penalized is logits:
-                penalized = logits.copy()
-            off = [costs[id] for id in step.ids[row].take(columns).tolist()]
-            penalized[row, columns] -= np.asarray(off, logits.dtype)
-        return penalized
+    def edits(self, row, state):
+        if not self.multiplier or not (costs := self.costs(row.ids)):
+            return None
+        return Edits(np.fromiter(costs, np.int64), add=-np.fromiter(costs.values(), np.float64))
 
     def costs(self, ids: Array) -> dict[int, float]:
         """What is taken off the logit of each id that would go on with a repetition, nats."""

@@ -58,7 +58,8 @@ def _timed(name: str, chain: Any, logits: Any, reducer: Reducer, rounds: int) ->
     def graph() -> None:
         for plan in plans:
             plan.misses = 0
-        for row, left in enumerate(reducer.reduce(plans, there)):
+        told = [plan.told(one.history, one.states) for plan, one in zip(plans, answers, strict=True)]
+        for row, left in enumerate(reducer.reduce(plans, there, told)):
             answers[row].take(None if left else logits[row : row + 1], left)
 
     times: dict[str, list[float]] = {"host": [], "graph": []}

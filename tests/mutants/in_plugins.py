@@ -193,7 +193,7 @@ MUTANTS = [
         new="longest[id] = min(longest.get(id, 10**9), min(length, most))",
     ),
     Repetition(
-        name="dry names columns", old="penalized[row, columns] -=", new="penalized[row, columns - 1] -="
+        name="dry rewards", old="add=-np.fromiter(costs.values()", new="add=np.fromiter(costs.values()"
     ),
     Bias(
         name="a sequence may stand at the beginning",

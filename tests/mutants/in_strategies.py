@@ -143,8 +143,8 @@ MUTANTS = [
     ),
     Planted(
         name="the repetition penalty counts every occurrence",
-        old="repetition_penalty, logits, step, histories, self.theta, once)",
-        new="lambda l, c, t: repetition_penalty(l, c, t**c), logits, step, histories, self.theta, times)",
+        old="factor=self.theta)",
+        new="factor=self.theta ** np.bincount(row.ids)[row.ids[-self.window or 0 :]])",
         tests=PENALTIES,
     ),
     Planted(
@@ -155,8 +155,8 @@ MUTANTS = [
     ),
     Planted(
         name="the repetition penalty sees the answer only",
-        old="[row.ids[-self.window :] if self.window else row.ids for row in step.rows]",
-        new="[row.generated[-self.window :] if self.window else row.generated for row in step.rows]",
+        old="row.ids[-self.window :] if self.window else row.ids",
+        new="row.generated[-self.window :] if self.window else row.generated",
         tests=PENALTIES,
     ),
     Planted(
@@ -167,20 +167,20 @@ MUTANTS = [
     ),
     Planted(
         name="the frequency penalty counts the prompt",
-        old="[row.generated for row in step.rows]\n        return penalize_seen(frequency",
-        new="[row.ids for row in step.rows]\n        return penalize_seen(frequency",
+        old="ids = row.generated",
+        new="ids = row.ids",
         tests=PENALTIES,
     ),
     Planted(
         name="the presence penalty does not see the newest token",
-        old="[row.generated for row in step.rows]\n        return penalize_seen(presence",
-        new="[row.generated[:-1] for row in step.rows]\n        return penalize_seen(presence",
+        old="Edits(row.generated, add=-self.f)",
+        new="Edits(row.generated[:-1], add=-self.f)",
         tests=PENALTIES,
     ),
     Planted(
         name="the presence penalty counts every occurrence",
-        old="penalize_seen(presence_penalty, logits, step, histories, self.f, once)",
-        new="penalize_seen(frequency_penalty, logits, step, histories, self.f, times)",
+        old="Edits(row.generated, add=-self.f)",
+        new="Edits(row.generated, add=-self.f * np.bincount(row.generated)[row.generated])",
         tests=PENALTIES,
     ),
     Planted(
@@ -191,20 +191,20 @@ MUTANTS = [
     ),
     Planted(
         name="a penalty is given to the row above",
-        old="penalized[row][columns] = penalty(",
-        new="penalized[row - 1][columns] = penalty(",
+        old="out[row][columns] = edit.of(",
+        new="out[row - 1][columns] = edit.of(",
         tests=PENALTIES,
     ),
     Planted(
         name="logit_bias names columns",
-        old="return logit_bias(logits, step.ids, self.bias)",
-        new="return logit_bias(logits, step.ids * 0 + np.arange(logits.shape[-1]), self.bias)",
+        old="columns, found = step.places(row, edit.ids)",
+        new="columns = edit.ids[edit.ids < logits.shape[-1]]; found = edit.ids < logits.shape[-1]",
         tests=STRATEGIES,
     ),
     Planted(
         name="min_new_tokens holds the end back one token too long",
-        old="len(row.generated) < self.n for row",
-        new="len(row.generated) <= self.n for row",
+        old="len(row.generated) < self.n",
+        new="len(row.generated) <= self.n",
         tests=("tests/test_stopping.py", *EXACT),
     ),
     Planted(

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from decodekit import LogitsProcessor
+from decodekit.edits import mask_of
 from decodekit.errors import ParameterError
 from decodekit.ops import Array
 from decodekit.parameters import known_ids, token_ids
@@ -38,13 +39,9 @@ class AllowedTokens(LogitsProcessor):
         known_ids("allowed_tokens", self.ids, tokenizer.size)
         return self
 
-    def process(self, logits, step, state):
-        left = np.full(logits.shape, -np.inf, logits.dtype)
-        for row in range(len(logits)):
-            columns = step.columns(row, self._wanted)
-            left[row, columns] = logits[row, columns]
-        return left
+    def mask(self, row, state):
+        return self._mask
 
     @cached_property
-    def _wanted(self) -> Array:
-        return np.asarray(self.ids)
+    def _mask(self) -> Array:
+        return mask_of(np.asarray(self.ids), max(self.ids) + 1)

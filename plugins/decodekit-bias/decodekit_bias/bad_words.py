@@ -46,8 +46,8 @@ class BadWords(LogitsProcessor):
         bound.__dict__["_banned"] = self._spelt(tokenizer)
         return bound
 
-    def process(self, logits, step, state):
-        return push(logits, step, self._banned)
+    def edits(self, row, state):
+        return push(row.ids, self._banned)
 
     @cached_property
     def _banned(self) -> dict[Ids, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from decodekit import LogitsProcessor
+from decodekit.edits import mask_of
 from decodekit_bias.sequences import Written, check_sequence, spelt
 
 
@@ -34,15 +35,9 @@ class ForcedPrefix(LogitsProcessor):
     def bind(self, tokenizer):
         return replace(self, prefix=spelt("forced_prefix", self.prefix, tokenizer)) if self.prefix else self
 
-    def process(self, logits, step, state):
-        left = logits
-        for row, history in enumerate(step.rows):
-            if wanted := self.forced(history, state)[:1]:
-                left = logits.copy() if left is logits else left
-                column = step.columns(row, np.asarray(wanted))
-                left[row] = -np.inf
-                left[row, column] = logits[row, column]
-        return left
+    def mask(self, row, state):
+        wanted = self.forced(row, state)[:1]
+        return mask_of(np.asarray(wanted), wanted[0] + 1) if wanted else None
 
     def forced(self, row, state):
         return spelt("forced_prefix", self.prefix, None)[len(row.generated) :] if self.prefix else ()

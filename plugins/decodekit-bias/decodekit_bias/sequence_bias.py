@@ -50,8 +50,8 @@ class SequenceBias(LogitsProcessor):
         bound.__dict__["_biases"] = self._spelt(tokenizer)
         return bound
 
-    def process(self, logits, step, state):
-        return push(logits, step, self._biases)
+    def edits(self, row, state):
+        return push(row.ids, self._biases)
 
     @cached_property
     def _biases(self) -> dict[Ids, float]:

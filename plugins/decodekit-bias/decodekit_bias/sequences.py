@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from decodekit import Step
+from decodekit.edits import Edits
 from decodekit.errors import ParameterError
 from decodekit.ops import Array
 from decodekit.parameters import known_ids, token_ids
@@ -34,17 +34,12 @@ def pushed(history: Array, sequences: Mapping[Ids, float]) -> dict[int, float]:
     return added
 
 
-def push(logits: Array, step: Step, sequences: Mapping[Ids, float]) -> Array:
-    """The logits [B, N] and what `pushed` adds to them."""
-    out = logits
-    for row, history in enumerate(step.rows):
-        added = pushed(history.ids, sequences)
-        columns = step.columns(row, np.fromiter(added, np.int64))
-        if len(columns):
-            out = logits.copy() if out is logits else out
-            by = [added[id] for id in step.ids[row].take(columns).tolist()]
-            out[row, columns] += np.asarray(by, logits.dtype)
-    return out
+def push(history: Array, sequences: Mapping[Ids, float]) -> Edits | None:
+    """What `pushed` adds, as edits."""
+    added = pushed(history, sequences)
+    if not added:
+        return None
+    return Edits(np.fromiter(added, np.int64), add=np.fromiter(added.values(), np.float64))
 
 
 def check_sequence(place: str, sequence: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from decodekit import LogitsProcessor
+from decodekit.edits import Edits
 from decodekit.parameters import known_ids, token_ids
 
 
@@ -33,11 +34,5 @@ class SuppressAtBegin(LogitsProcessor):
         known_ids("suppress_at_begin", self.ids, tokenizer.size)
         return self
 
-    def process(self, logits, step, state):
-        begins = [row for row, history in enumerate(step.rows) if not len(history.generated)]
-        if not self.ids or not begins:
-            return logits
-        left = logits.copy()
-        for row in begins:
-            left[row, step.columns(row, np.asarray(self.ids))] = -np.inf
-        return left
+    def edits(self, row, state):
+        return Edits(np.asarray(self.ids), add=-np.inf) if self.ids and not len(row.generated) else None

@@ -4,7 +4,7 @@ Structured output: an answer is let through only if a grammar, a schema or an ex
 Read in the order the data flows: a strategy (`regex`, `json_schema`, `lark`, `choice`, `tool_call`)
 writes its grammar down; `vocabulary` and `compiler` make a matcher of it for a tokenizer, after a
 process of its own (`child`) has shown that this ends; `grammar` asks a `cursor` for the matcher that
-has read the answer so far, and `mask` applies what it allows.
+has read the answer so far what it allows, as a mask (`decodekit.edits`).
 
 The matcher is that of llguidance, an Earley parser over lazily built regular expressions.
 """

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from decodekit import History, LogitsProcessor, Step
+from decodekit.edits import mask_of
 from decodekit.errors import ContractError, ParameterError, StrategyError
 from decodekit.ops import Array
 from decodekit.parameters import snake_case
-from decodekit.processors import State
+from decodekit.processors import State, masked
 from decodekit.tokenizer import Tokenizer
 from decodekit_grammar.compiler import MAX_BYTES, one_line
 from decodekit_grammar.cursor import Astray, Cursor
-from decodekit_grammar.mask import allowed, apply_mask, mask_of
 from decodekit_grammar.vocabulary import Vocabulary, vocabulary
 
 if TYPE_CHECKING:
@@ -64,18 +64,8 @@ class Grammar(LogitsProcessor):
         return tuple(Cursor(self._bound()) for _ in range(batch))
 
     def process(self, logits: Array, step: Step, state: State) -> Array:
-        rows = [
-            apply_mask(logits[i], self._mask(row, cursor), None if step.whole else step.ids[i])
-            for i, (row, cursor) in enumerate(zip(step.rows, state, strict=True))
-        ]
-        return np.stack(rows) if len(rows) > 1 else rows[0][None]
-
-    def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
-        if not step.whole:
-            return None
-        mask = self._mask(step.rows[0], state[0])
-        few = np.count_nonzero(mask) * 4 < len(mask)  # where many may come, `process` is faster
-        return allowed(mask, logits.shape[-1]) if few else None
+        rows = zip(step.rows, state, strict=True)
+        return masked(logits, step, [self.mask(row, (cursor,)) for row, cursor in rows])
 
     def forced(self, row: History, state: State) -> tuple[int, ...]:
         """The ids that must come next in an answer; () where there is a choice. A guess for speculation.
@@ -93,17 +83,17 @@ class Grammar(LogitsProcessor):
             return tuple(self._ends) if len(self._ends) == 1 else ()
         return tuple(matcher.compute_ff_tokens())
 
-    def _mask(self, row: History, cursor: Cursor) -> Array:
-        """What may come next, uint8 [W], see `mask`; after a stop token only stop tokens."""
-        if self._ended(row):
+    def mask(self, row: History, state: State) -> Array:
+        if self._ended(row):  # after a stop token only stop tokens
             return mask_of(sorted(self._ends), self._tokenizer.size)
-        matcher = self._matcher(row, cursor)
-        if cursor.mask is None:
+        matcher = self._matcher(row, state[0])
+        if state[0].mask is None:
             mask = matcher.compute_bitmask()
             if matcher.is_error() or (matcher.is_stopped() and not matcher.is_accepting()):
                 raise self._stuck(row, matcher.get_error() or matcher.stop_reason())
-            cursor.mask = np.frombuffer(mask, np.uint8)
-        return cursor.mask
+            state[0].mask = np.frombuffer(mask, np.uint8)
+        found: Array = state[0].mask
+        return found
 
     def _matcher(self, row: History, cursor: Cursor) -> llguidance.LLMatcher:
         try:

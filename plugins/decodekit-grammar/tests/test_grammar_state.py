@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tokenizers
 from decodekit_grammar import Choice, JsonSchema, Regex
-from decodekit_grammar.mask import apply_mask, mask_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
+from decodekit.edits import apply_mask, mask_of
 from decodekit.errors import ContractError, ParameterError, StrategyError
 from decodekit.history import Sequence
 from decodekit.processors import Step
