@@ -86,7 +86,12 @@ class Session:
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """New arrays for `outputs`."""
         began = time.perf_counter()
-        result: list[Array] = self._session.run(outputs, feeds)
+        try:
+            result: list[Array] = self._session.run(outputs, feeds)
+        except Exception as exc:  # onnxruntime raises its own kinds, all from native code
+            if error := run_error(self.device, exc):
+                raise error from exc
+            raise
         self.seconds += time.perf_counter() - began
         return result
 
@@ -115,7 +120,12 @@ class Binding:
 
     def run(self) -> None:
         began = time.perf_counter()
-        self._session._session.run_with_iobinding(self._binding)
+        try:
+            self._session._session.run_with_iobinding(self._binding)
+        except Exception as exc:  # onnxruntime raises its own kinds, all from native code
+            if error := run_error(self._session.device, exc):
+                raise error from exc
+            raise
         self._session.seconds += time.perf_counter() - began
 
 
@@ -214,6 +224,18 @@ def load_error(graph: Path | bytes, provider: str, said: str) -> BundleError | D
     if provider == CUDA and any(word in said for word in OF_DEVICE):
         return DeviceError(f"{name}: CUDA fails ({said}); `decodekit doctor` tells more, or device='cpu'")
     return BundleError(f"{name}: onnxruntime cannot load it ({said})")
+
+
+def run_error(device: str, failure: Exception) -> DeviceError | None:
+    """What it means that a graph failed so on a device; None: the graph is at fault, or what it was given."""
+    said = str(failure).strip()
+    if device == "cpu":
+        return None
+    if any(word in said for word in OUT_OF_MEMORY):
+        return DeviceError(f"{device} has no memory left ({said}); load with less max_rows or cache_bytes")
+    if any(word in said for word in OF_DEVICE):
+        return DeviceError(f"{device} failed ({said}); load the model again; `decodekit doctor` tells more")
+    return None
 
 
 def check_provider(asked: str, got: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from devices import check
+from devices import check, peers, proofs, speed
 
 import decodekit
 from decodekit import gpu, loading, onnx_session
@@ -138,12 +139,78 @@ def test_the_check_of_a_device_refuses_one_that_is_not_there(monkeypatch, capsys
 
 def test_the_check_of_a_device_holds_on_the_cpu():
     bundle = open_bundle(IN_PLACE)
-    parity = check.parity(bundle, "cpu")
+    parity = proofs.parity(bundle, "cpu")
     assert parity["holds"] and parity["levels"].keys() == {"off", "basic", "all"}
     assert parity["levels"]["off"]["logits"] > 0 and "cache" in parity["levels"]["off"]
-    assert all(check.tokens(bundle, "cpu")["same_as_alone"].values())
-    assert check.soak(bundle, "cpu", 0.5)["holds"]
-    assert check.speed(bundle, "cpu", 5)["share"] > 0
+    assert all(proofs.tokens(bundle, "cpu")["same_as_alone"].values())
+    assert proofs.soak(bundle, "cpu", 0.5)["holds"]
+    assert speed.stream(bundle, "cpu", 5)["share"] > 0
+
+
+def test_a_bare_loop_says_the_same():
+    bundle = open_bundle(IN_PLACE)
+    with decodekit.load(IN_PLACE, device="cpu") as decoder:
+        expected = decoder.generate([1, 2, 3], "greedy", max_new_tokens=12, ignore_eos=True).ids
+    bare = speed.Bare(bundle, "cpu", 15)
+    logits, ids = bare._run(np.asarray([[1, 2, 3]]), 0), []
+    for length in range(3, 15):
+        ids.append(int(logits[0, 0].argmax()))
+        logits = bare._run(np.asarray([ids[-1:]]), length)
+    assert tuple(ids) == tuple(expected)
+
+
+def test_what_a_batch_takes_and_what_memory_allows():
+    bundle = open_bundle(IN_PLACE)
+    found = speed.batch(bundle, "cpu", 3, 4)
+    assert found["greedy_ms"] > 0 and found["top_p_ms"] > 0 and found["chains run in"] == "NumPy"
+    floor = speed.floor(bundle, "cpu", 100.0, 10, 1 << 16)
+    assert floor["over_floor"] == pytest.approx(10 / floor["floor_ms"], rel=1e-6)  # 100 tokens/s: 10 ms each
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(peers.NEEDS, "onnxruntime-genai", ("no_such_module",))
+    found = peers.measured("onnxruntime-genai", Path("nowhere"), "cpu", "float32", 3)
+    assert found == {"absent": "no_such_module is not installed"}
+
+
+class Lost:
+    """A session of onnxruntime whose device goes away at one call."""
+
+    def __init__(self, session, at):
+        self._session, self._left = session, at
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, binding):
+        self._left -= 1
+        if self._left == 0:
+            raise RuntimeError("CUDA failure 719: unspecified launch failure ; GPU=0")
+        self._session.run_with_iobinding(binding)
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_device_that_is_lost_fails_the_requests_and_the_process_lives(at):
+    with decodekit.load(IN_PLACE, device="cpu") as decoder:
+        expected = decoder.generate("the cat", "top_k=5", seed=1, max_new_tokens=8).text
+        session = decoder.model.session
+        session.device, session._session = "cuda:0", Lost(session._session, at)
+        streams = [decoder.stream("the cat", "top_k=5", seed=1, max_new_tokens=8) for _ in range(3)]
+        failed = 0
+        for stream in streams:
+            try:
+                list(stream)
+            except DeviceError as exc:
+                failed += "cuda:0 failed" in str(exc) and "load the model again" in str(exc)
+        assert failed >= 1 and decoder.engine.running == 0
+        assert decoder.generate("the cat", "top_k=5", seed=1, max_new_tokens=8).text == expected
+
+
+def test_what_fails_on_the_cpu_is_no_device():
+    assert onnx_session.run_error("cpu", RuntimeError("CUDA failure")) is None
+    assert onnx_session.run_error("cuda:0", RuntimeError("bad shape")) is None
+    error = onnx_session.run_error("cuda:0", RuntimeError("Failed to allocate memory for 99 bytes"))
+    assert isinstance(error, DeviceError) and "max_rows" in str(error)
 
 
 def test_a_part_that_fails_is_told_and_not_the_end():

@@ -241,7 +241,7 @@ def test_a_strategy_that_fails_to_say_fails_its_request_alone():
         with pytest.raises(StrategyError, match="BreaksLater.*no table.* at token 2"):
             list(streams["bad"])
         text = "".join(streams["good"])
-        assert decoder.engine.reducer.rows > 9
+        assert decoder.engine.reducer.rows >= 8
     with decodekit.load(IN_PLACE) as decoder:
         assert text == decoder.generate("a", chains["good"], seed=1, max_new_tokens=9).text
 

@@ -72,6 +72,10 @@ SHAPES = {
     "smol": SMOL,
     "loop": replace(SMOL, attention=0.0),  # its greedy text soon goes round in a circle
     "midv": Shape(vocabulary=49_152, hidden=64, layers=2, heads=4, kv_heads=2, mlp=128),
+    "qwen": Shape(  # Qwen2.5-1.5B's, but for its biases
+        vocabulary=151_936, hidden=1536, layers=28, heads=12, kv_heads=2, mlp=8960, theta=1_000_000.0
+    ),
+    "tiny": Shape(vocabulary=600, hidden=64, layers=2, heads=4, kv_heads=2, mlp=128, context=512),
     "bigv": Shape(vocabulary=151_936, hidden=64, layers=2, heads=4, kv_heads=2, mlp=128),
 }
 
@@ -125,22 +129,25 @@ def tokenizer(shape: Shape) -> tokenizers.Tokenizer:
     return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
-    parser.add_argument("shape", choices=SHAPES)
-    parser.add_argument("folder", type=Path)
-    args = parser.parse_args()
-    shape = SHAPES[args.shape]
-
-    args.folder.mkdir(parents=True)
-    save_file(weights(shape), args.folder / "model.safetensors", metadata={"format": "pt"})
-    tokenizer(shape).save(str(args.folder / "tokenizer.json"))
+def write(shape: Shape, folder: Path) -> None:
+    """The checkpoint, into a new folder."""
+    folder.mkdir(parents=True)
+    save_file(weights(shape), folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer(shape).save(str(folder / "tokenizer.json"))
     for name, content in (
         ("config.json", config(shape)),
         ("generation_config.json", {"eos_token_id": shape.vocabulary - 1}),
         ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}),
     ):
-        (args.folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    write(SHAPES[args.shape], args.folder)
 
 
 if __name__ == "__main__":

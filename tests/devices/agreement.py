@@ -65,10 +65,12 @@ class Alternates(LogitsProcessor):
         return np.packbits(np.arange(max(VOCABULARIES)) % self.n != row.ids[-1] % self.n, bitorder="little")
 
 
-def traceable(registry: Registry, reducer: Reducer) -> list[str]:
-    """Names of the strategies that run in a graph."""
+def traceable(registry: Registry, reducer: Reducer, most: int | None = None) -> list[str]:
+    """Names of the strategies that run in a graph, at most so many."""
     found = []
     for name, (factory, _) in sorted(registry.entries.items()):
+        if len(found) == most:
+            break
         try:
             processor = registry.create(name, **plain_options(schema(factory), active=True))
         except (DecodekitError, TypeError):

@@ -1,186 +1,145 @@
 """
 Everything that a device must prove, in one command.
 
-    PYTHONPATH=tests python -m devices.check [--device cuda] [--bundle DIR ...] [--soak 60] [--quick]
-        [--out build/gpu-check]
+    PYTHONPATH=tests python -m devices.check [--device cuda] [--shapes smol qwen] [--dtypes float16 ...]
+        [--bundle DIR ...] [--soak 60] [--quick] [--models build/gpu-check-models] [--out build/gpu-check]
 
-Writes OUT.json, and OUT.md with a table for docs/devices.md. Exit status 1: something does not hold;
-3: the device is not there. With `--device cpu` all of it runs without a card, which tests the command.
+Proofs: chains in graphs, and of each bundle parity at every level of optimisation, tokens, a soak. Then
+speed: of one stream beside a bare loop and peers, of a batch with top-p, beside what memory allows. The
+models are random, see `models`; what cannot be had is left out, with the reason. Writes OUT.json, and
+OUT.md with tables for docs/devices.md and docs/benchmarks.md. Exit status 1: something does not hold; 3: the
+device is not there. With `--device cpu` all of it runs without a card, which tests the command.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from devices.agreement import agreement, compare, made, traceable
-from devices.timing import table, timings
+from devices import proofs, speed
+from devices.models import DTYPES, AbsentError, bundle_of, checkpoint_of
+from devices.peers import NEEDS, measured
+from devices.tables import tables
+from devices.timing import timings
 
-import decodekit
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.doctor import examine
 from decodekit.errors import DecodekitError
-from decodekit.graph_sampling.reducer import Reducer
+from decodekit.gpu import cards
 from decodekit.inspection import placement
-from decodekit.onnx_model import InPlaceModel, load_model
-from decodekit.onnx_session import Session, device_of
+from decodekit.onnx_session import device_of, versions
 from decodekit.plugins import load_plugins
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "in_place"
-BARS = {"float32": 1e-3, "float16": 5e-2, "bfloat16": 2e-1}  # of logits, over prompt and steps
-PROMPTS = ["Once upon a time", "a", "The cat " * 30, "b c d e f g"]
-SAMPLED = "temperature=0.9, top_k=40, top_p=0.95"
-STEPS = 32
-
-
-def parity(bundle: Bundle, device: str) -> dict[str, Any]:
-    """The greatest differences of logits and cache to the CPU, by level of optimisation."""
-    reference = load_model(bundle, device="cpu")
-    prompt = np.arange(1, 25) % bundle.vocabulary
-    expected = _steps(reference, prompt)
-    found = {}
-    for level in ("off", "basic", "all"):
-        model = load_model(bundle, device=device)
-        if isinstance(model, InPlaceModel):
-            model = InPlaceModel(bundle, Session(bundle.graph, device=device, level=level), model.memory)
-        got = _steps(model, prompt)
-        found[level] = {what: float(np.abs(expected[what] - got[what]).max()) for what in expected}
-    bar = BARS.get(bundle.cache.dtype, BARS["float32"])
-    return {"bar": bar, "levels": found, "holds": all(one["logits"] <= bar for one in found.values())}
-
-
-def _steps(model: Any, prompt: Any) -> dict[str, Any]:
-    """Logits of a prompt and of forced steps behind it, and the cache after them where it can be read."""
-    logits, cache = model(prompt, model.new_cache(), last=len(prompt))
-    all_logits = [logits]
-    for id in (np.arange(STEPS) * 7 + 3) % model.vocabulary:
-        logits, cache = model(np.asarray([id]), cache)
-        all_logits.append(logits)
-    found = {"logits": np.concatenate(all_logits)}
-    if isinstance(model, InPlaceModel):
-        found["cache"] = cache.slab.save(0, 0, cache.length).astype(np.float32)
-    return found
-
-
-def tokens(bundle: Bundle, device: str) -> dict[str, Any]:
-    """Each prompt alone is each prompt in a batch, with guesses and with the chain in a graph."""
-    answers = {}
-    for name, sampling, options in (
-        ("alone", "host", {}),
-        ("together", "host", {}),
-        ("guessing", "host", {"speculate": "lookup"}),
-        ("graph", "graph", {}),
-    ):
-        with decodekit.load(bundle.path, device=device, sampling=sampling) as decoder:
-            asked = [[prompt] for prompt in PROMPTS] if name == "alone" else [PROMPTS]
-            found = [
-                completion
-                for prompts in asked
-                for completion in decoder.generate(prompts, SAMPLED, seed=4, max_new_tokens=40, **options)
-            ]
-            answers[name] = [[token.id for token in completion.tokens] for completion in found]
-    same = {name: answers[name] == answers["alone"] for name in answers if name != "alone"}
-    return {"same_as_alone": same, "holds": all(same.values())}
-
-
-def strategies(device: str, chains: int, steps: int) -> dict[str, Any]:
-    """Each strategy that traces, and random chains, in graphs on the device and on the host."""
-    registry, chance = load_plugins().logits_processors, random.Random(0)
-    reducer = Reducer(1000, device=device)
-    names = traceable(registry, reducer)
-    each = {}
-    for name in names:
-        tally = compare([[made(registry, name, chance)] for _ in range(8)], reducer, chance, steps=5)
-        each[name] = tally.differing
-    total = agreement(registry, names, chains, steps, device)
-    return {
-        "strategies": {name: not lines for name, lines in each.items()},
-        "tokens": total.tokens,
-        "differing": total.differing,
-        "holds": total.holds and not any(each.values()),
-    }
-
-
-def soak(bundle: Bundle, device: str, seconds: float) -> dict[str, Any]:
-    """Many requests for so long: none fails, and the same request gives the same at the end as first."""
-    rng, first, done = random.Random(0), None, 0
-    began = time.monotonic()
-    with decodekit.load(bundle.path, device=device, sampling="graph") as decoder:
-        while time.monotonic() - began < seconds or not done:
-            probe = decoder.generate(PROMPTS[0], SAMPLED, seed=9, max_new_tokens=20).text
-            first = probe if first is None else first
-            if probe != first:
-                return {"requests": done, "seconds": seconds, "holds": False}
-            prompts = [rng.choice(PROMPTS) for _ in range(rng.randint(1, 16))]
-            decoder.generate(prompts, SAMPLED, max_new_tokens=rng.randint(1, 60))
-            done += 1 + len(prompts)
-    return {"requests": done, "seconds": seconds, "holds": True}
-
-
-def speed(bundle: Bundle, device: str, count: int) -> dict[str, Any]:
-    """Tokens a second of the decoder and of a bare loop, on one graph, taking turns; the best of three."""
-    best = {"decoder": 0.0, "bare": 0.0}
-    with decodekit.load(bundle.path, device=device) as decoder:
-        for _ in range(3):
-            began = time.perf_counter()
-            completion = decoder.generate([1, 2, 3], "greedy", max_new_tokens=count, ignore_eos=True)
-            rate = len(completion.tokens) / (time.perf_counter() - began)
-            best["decoder"] = max(best["decoder"], rate)
-            best["bare"] = max(best["bare"], decoder.engine.call(lambda: _bare(decoder.model, count)))
-    return {**best, "share": best["decoder"] / best["bare"]}
-
-
-def _bare(model: Any, count: int) -> float:
-    began = time.perf_counter()
-    logits, cache = model(np.asarray([1, 2, 3]), model.new_cache())
-    for _ in range(count - 1):
-        logits, cache = model(np.asarray([int(logits[-1].argmax())]), cache)
-    return count / (time.perf_counter() - began)
+ROWS = 64  # of the batch
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--bundle", action="append", default=[], help="besides the one of the tests")
-    parser.add_argument("--soak", type=float, default=60.0, metavar="SECONDS", help="the long form is 600")
-    parser.add_argument("--quick", action="store_true", help="only prove that the command runs")
-    parser.add_argument("--out", type=Path, default=Path("build/gpu-check"))
-    args = parser.parse_args()
+    args = _arguments()
     try:
         device = device_of(args.device)
     except DecodekitError as exc:
         print(f"{exc}", file=sys.stderr)
         return exc.exit_code
-    chains, steps, rounds, count = (3, 3, 1, 8) if args.quick else (200, 60, 15, 200)
+    report: dict[str, Any] = {"device": device, "machine": _machine(), "absent": {}, "bundles": {}}
+    report["doctor"] = examine(load_plugins()).to_json()
+    chains, steps, most = (3, 3, 5) if args.quick else (200, 60, None)
 
-    report: dict[str, Any] = {"device": device, "doctor": examine(load_plugins()).to_json(), "bundles": {}}
-    holds = [_part(report, "strategies", lambda: strategies(device, chains, steps))]
-    for folder in (str(FIXTURE), *args.bundle):
-        bundle = open_bundle(folder)
-        found: dict[str, Any] = {}
-        report["bundles"][bundle.name] = found
-        _part(found, "placement", lambda bundle=bundle: placement(bundle, device))
-        holds += [
-            _part(found, "parity", lambda bundle=bundle: parity(bundle, device)),
-            _part(found, "tokens", lambda bundle=bundle: tokens(bundle, device)),
-            _part(found, "soak", lambda bundle=bundle: soak(bundle, device, args.soak)),
-        ]
-        _part(found, "speed", lambda bundle=bundle: speed(bundle, device, count))
-    report["timings"] = timings(device, rounds)
+    holds = [_part(report, "strategies", lambda: proofs.strategies(device, chains, steps, most))]
+    folders = [FIXTURE, *map(Path, args.bundle)]
+    for dtype in args.dtypes:
+        folders += _present(
+            report, holds, f"tiny {dtype}", lambda dtype=dtype: bundle_of("tiny", dtype, args.models)
+        )
+    for folder in folders:
+        holds.append(_proved(report, open_bundle(folder), device, args.soak))
+    for shape in args.shapes:
+        for folder in _present(
+            report, holds, f"{shape} {args.dtype}", lambda s=shape: bundle_of(s, args.dtype, args.models)
+        ):
+            bundle = open_bundle(folder)
+            holds.append(_part(report, f"parity of {bundle.name}", lambda b=bundle: proofs.parity(b, device)))
+            _part(report, f"speed of {bundle.name}", lambda b=bundle, s=shape: _speed(b, device, s, args))
+    vocabularies = (1000,) if args.quick else None
+    report["timings"] = timings(device, 1 if args.quick else 15, vocabularies)
     report["holds"] = all(holds)
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(f"{device}\n\n{table(report['timings'])}\n")
+    args.out.with_suffix(".md").write_text(tables(report))
     print(f"{'all holds' if report['holds'] else 'something does not hold'}: {args.out}.json, {args.out}.md")
     return 0 if report["holds"] else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--shapes", nargs="*", default=["smol", "qwen"], help="of the models that are timed")
+    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of the models that are timed")
+    parser.add_argument(
+        "--dtypes", nargs="*", choices=DTYPES, default=DTYPES, help="of those that are proved"
+    )
+    parser.add_argument("--peers", nargs="*", choices=NEEDS, default=NEEDS)
+    parser.add_argument("--bundle", action="append", default=[], help="besides the one of the tests")
+    parser.add_argument("--soak", type=float, default=60.0, metavar="SECONDS", help="the long form is 600")
+    parser.add_argument("--quick", action="store_true", help="only prove that the command runs")
+    parser.add_argument("--models", type=Path, default=Path("build/gpu-check-models"), metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu-check"))
+    return parser.parse_args()
+
+
+def _machine() -> dict[str, Any]:
+    found, why = cards()
+    return {
+        "cards": [str(card) for card in found] or why,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: value for name, value in versions().items() if name != "providers"},
+    }
+
+
+def _proved(report: dict[str, Any], bundle: Bundle, device: str, seconds: float) -> bool:
+    found: dict[str, Any] = {}
+    report["bundles"][bundle.name] = found
+    _part(found, "placement", lambda: placement(bundle, device))
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "parity": lambda: proofs.parity(bundle, device),
+        "tokens": lambda: proofs.tokens(bundle, device),
+        "soak": lambda: proofs.soak(bundle, device, seconds),
+    }
+    held = [_part(found, name, run) for name, run in parts.items()]
+    return all(held)
+
+
+def _speed(bundle: Bundle, device: str, shape: str, args: argparse.Namespace) -> dict[str, Any]:
+    count, rows, size = (8, 4, 1 << 20) if args.quick else (256, ROWS, 1 << 28)
+    one = speed.stream(bundle, device, count)
+    checkpoint = checkpoint_of(shape, args.models)
+    return {
+        "shape": shape,
+        "dtype": args.dtype,
+        "stream": one,
+        "batch": speed.batch(bundle, device, rows, count),
+        "floor": speed.floor(bundle, device, one["decodekit"], count // 2, size),
+        "peers": {name: measured(name, checkpoint, device, args.dtype, count) for name in args.peers},
+    }
+
+
+def _present(report: dict[str, Any], holds: list[bool], name: str, make: Callable[[], Path]) -> list[Path]:
+    """The folder that is made; none where it cannot be, with the reason in the report."""
+    print(f"{name} ...", flush=True)
+    try:
+        return [make()]
+    except (AbsentError, RuntimeError) as exc:
+        holds.append(isinstance(exc, AbsentError))
+        report["absent"][name] = str(exc)
+        print(f"{name}: {'left out' if holds[-1] else 'DOES NOT HOLD'}: {exc}", flush=True)
+        return []
 
 
 def _part(report: dict[str, Any], name: str, run: Callable[[], dict[str, Any]]) -> bool:
