@@ -71,6 +71,19 @@ def http(url):
 
 
 @pytest.fixture(scope="module")
+def plain():
+    """The same model behind `decodekit serve`."""
+    port = free_port()
+    command = [sys.executable, "-m", "decodekit.cli", "serve", "tagline", "--port", str(port), "--quiet"]
+    environment = {**os.environ, "DECODEKIT_PLUGINS": "server"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            yield client
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
 def long_answers(plugins):
     """What the SDK gives for long answers, by seed."""
     options = {"max_new_tokens": 200, "ignore_eos": True}
@@ -111,6 +124,29 @@ def test_answers_are_those_of_the_sdk_streamed_or_not(client, long_answers):
     answer = client.completions.create(model="other", prompt="A slogan:", seed=2, max_tokens=5)
     assert answer.model == "other" and answer.usage.completion_tokens <= 5
     assert [model.id for model in client.models.list()] == ["tagline", "other"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": MESSAGES, "seed": 5, "n": 2, "logprobs": True}),
+        ("/v1/completions", {"prompt": "A slogan:", "seed": 6, "top_p": 0.9, "max_tokens": 20}),
+        ("/v1/responses", {"input": "A slogan.", "decodekit": {"seed": 7}}),
+        ("/v1/messages", {"messages": MESSAGES, "max_tokens": 20, "decodekit": {"seed": 8}}),
+        ("/v1/score", {"prompt": "A slogan:", "text": " Fresh bread."}),
+        ("/tokenize", {"prompt": "A slogan:"}),
+    ],
+)
+def test_answers_are_those_of_decodekit_serve(http, plain, path, fields):
+    body, key = {"model": "tagline", **fields}, {"authorization": f"Bearer {KEY}"}
+    one, other = (where.post(path, json=body, headers=key).json() for where in (plain, http))
+    names = {"id", "created", "created_at"}
+    for answer in (one, other):
+        for item in answer.get("output", ()):
+            del item["id"]
+    assert {n: v for n, v in one.items() if n not in names} == {
+        n: v for n, v in other.items() if n not in names
+    }
 
 
 def test_a_stream_comes_piece_by_piece(client):
