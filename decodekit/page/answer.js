@@ -22,11 +22,10 @@ import {
 /** The head of the page: model, chain, and the answer in numbers. */
 export function summaryView(trace) {
   const sum = totals(trace);
-  const chain = trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry)))));
   return element(
     "div",
     { class: "summary" },
-    element("ol", { class: "chain", "aria-label": "Chain of strategies, in order" }, chain),
+    chainView(trace),
     facts([
       ["model", seen(trace.bundle)],
       ["seed", trace.sample ? `${trace.seed}, sample ${trace.sample}` : `${trace.seed}`],
@@ -37,6 +36,11 @@ export function summaryView(trace) {
       ["not the model's first choice", `${count(sum.others)} of ${count(sum.tokens)}`],
     ]),
   );
+}
+
+export function chainView(trace, label = "Chain of strategies, in order") {
+  const chain = trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry)))));
+  return element("ol", { class: "chain", "aria-label": label }, chain);
 }
 
 /** The prompt as the model reads it; a long one is folded away. */

@@ -83,7 +83,8 @@ function show(trace) {
   new ResizeObserver(([{ contentRect }]) => {
     if (Math.floor(contentRect.width) === width) return;
     width = Math.floor(contentRect.width);
-    figure = plotView(trace, width, (i) => select(i, { focus: true }));
+    const choose = (i) => select(i, { focus: true });
+    figure = plotView(trace, width, choose, " The table of all tokens has the numbers.");
     by("plot").replaceChildren(figure);
     mark(figure, trace, width, selected);
     tokens[selected].scrollIntoView({ block: "nearest" });

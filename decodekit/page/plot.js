@@ -35,8 +35,8 @@ function staircase(values, { pace, x, y }) {
     .join("");
 }
 
-/** The plot in that width; `choose(index)` is called for a click. */
-export function plotView(trace, width, choose) {
+/** The plot in that width; `choose(index)` is called for a click, `more` is said of it beside its figures. */
+export function plotView(trace, width, choose, more = "") {
   const place = plotGeometry(trace, width);
   const { rows, top, pace, x, y } = place;
   const base = y(0);
@@ -70,7 +70,7 @@ export function plotView(trace, width, choose) {
       height: PLOT.height,
       viewBox: `0 0 ${place.width} ${PLOT.height}`,
       role: "img",
-      "aria-label": plotWords(trace),
+      "aria-label": plotWords(trace) + more,
       onclick: (event) => choose(nearest(event, place, rows.length)),
     },
     svg("rect", { class: "here", y: PLOT.top, height: base - PLOT.top, width: Math.max(pace, 2) }),
@@ -138,6 +138,6 @@ function plotWords(trace) {
   return (
     `Surprise and entropy of ${plural(values.length, "token")}, in bits. ` +
     `The most surprising is token ${most + 1}, ${oneLine(trace.tokens[trace.steps[most].id])}, ` +
-    `with ${bits(values[most])}. The table of all tokens has the numbers.`
+    `with ${bits(values[most])}.`
   );
 }

@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from decodekit.plugins import Registry
 from decodekit.processors import LogitsProcessor
-from decodekit.schema import schema
+from decodekit.schema import labels, schema
 from decodekit.stopping import StoppingCriterion
 from decodekit_server.ask import Ask, Constraint, Sampling
 from decodekit_server.errors import ApiError, api_error
@@ -124,8 +124,6 @@ def _validator(factory: Callable[..., Any]) -> Draft202012Validator:
 
 def catalogue(registry: Registry) -> list[Mapping[str, Any]]:
     """Every strategy of a kind: name, distribution, the schema of its options, its documentation."""
-    from decodekit.schema import labels
-
     return [
         {
             "name": name,

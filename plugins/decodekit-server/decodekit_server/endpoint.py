@@ -58,7 +58,7 @@ class Endpoint:
             try:
                 return self.params.model_validate(value)
             except ValidationError as exc:
-                raise invalid(exc, value) from None
+                raise invalid(exc, self.params, value) from None
 
         return checked() if len(body) <= SMALL else await asyncio.to_thread(checked)
 

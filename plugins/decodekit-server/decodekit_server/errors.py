@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from decodekit.errors import (
     DecodekitError,
@@ -108,15 +108,18 @@ def told(error: BaseException) -> ApiError:
     return answer
 
 
-def invalid(error: ValidationError, body: Any) -> ApiError:
+def invalid(error: ValidationError, model: type[BaseModel], body: Any) -> ApiError:
     """The first thing wrong with a body, by the name of its field."""
     first = max(error.errors(include_url=False), key=_telling)
     param = ".".join(_place(first["loc"], first["type"], body))
     if first["type"] == "extra_forbidden":
-        return ApiError(400, "E_UNKNOWN_FIELD", f"{param}: no such field here{_near(error, first)}", param)
+        return ApiError(400, "E_UNKNOWN_FIELD", f"{param}: no such field here{_near(first, model)}", param)
     what = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if first["type"] == "none_required":
         what = "is not supported here; leave it out"
+    if first["type"] == "union_tag_invalid":
+        known, param = first["ctx"]["expected_tags"], f"{param}.type"
+        return ApiError(400, "E_PARAMETER", f"{param}: must be one of {known}", param)
     got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
     return ApiError(400, "E_PARAMETER", f"{param or 'body'}: {what}{got}", param or None)
 
@@ -150,11 +153,9 @@ def _has(value: Any, part: int | str) -> bool:
     return isinstance(value, dict) and part in value
 
 
-def _near(error: ValidationError, first: Mapping[str, Any]) -> str:
-    from decodekit_server.params import PARAMS
-
-    model = PARAMS.get(error.title)
-    if model is None or len(first["loc"]) != 1:
+def _near(first: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """A field of that name, nearly."""
+    if len(first["loc"]) != 1:
         return ""
     near = hint(str(first["loc"][0]), model.model_fields, "")
     return f"; {near}" if near else ""

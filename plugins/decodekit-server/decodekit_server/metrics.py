@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from decodekit.engine import Engine
 from decodekit_server.models import Models
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -68,8 +69,8 @@ class Engines(Collector):
                 counter.add_metric([served.name], getattr(served.decoder.engine.meter, name))
             yield counter
 
-    def _gauge(self, name: str, about: str, value: object) -> GaugeMetricFamily:
+    def _gauge(self, name: str, about: str, value: Callable[[Engine], float]) -> GaugeMetricFamily:
         gauge = GaugeMetricFamily(f"decodekit_engine_{name}", about, labels=["model"])
         for served in self._models.loaded:
-            gauge.add_metric([served.name], float(value(served.decoder.engine)))  # type: ignore[operator]
+            gauge.add_metric([served.name], float(value(served.decoder.engine)))
         return gauge

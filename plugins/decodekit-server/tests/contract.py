@@ -79,6 +79,22 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
         "/v1/responses",
         {"model": "tagline", "input": "Say it.", "stream": True, "max_output_tokens": 2} | SEED,
     ),
+    "response neutral": (
+        "/v1/responses",
+        {"model": "tagline", "input": "x", "tools": [], "tool_choice": "auto", "user": "me"} | SEED,
+    ),
+    "response of a turn": (
+        "/v1/responses",
+        {
+            "model": "tagline",
+            "input": [
+                {"role": "user", "content": "Say it."},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It."}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "Again."}]},
+            ],
+        }
+        | SEED,
+    ),
     "message": ("/v1/messages", MESSAGES),
     "message stream": ("/v1/messages", MESSAGES | {"stream": True, "max_tokens": 2}),
     "message stop": ("/v1/messages", MESSAGES | {"stop_sequences": ["."], "top_k": 5, "top_p": 0.9}),
@@ -118,6 +134,10 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "empty text": text(prompt=[]),
     "template refuses": chat(messages=[{"role": "system", "content": "x"}, *ASK]),
     "template has no tools": chat(tools=[TOOL]),
+    "template has no tools for a response": (
+        "/v1/responses", {"model": "tagline", "input": "x", "tools": [{"type": "function", "name": "f"}]}
+    ),
+    "unknown item": ("/v1/responses", {"model": "tagline", "input": [{"type": "reasoning"}]}),
     "choice without tools": chat(tool_choice="required"),
     "top_logprobs alone": chat(top_logprobs=2),
     "two prompts": ("/tokenize", {"model": "tagline"}),

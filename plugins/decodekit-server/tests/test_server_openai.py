@@ -340,7 +340,7 @@ def test_a_response_may_be_forced_to_call(client):
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [WEATHER], "include": ["message.output_text.logprobs"]}, "include"),
         ({"tools": [WEATHER | {"defer_loading": True}]}, "tools.0.defer_loading"),
-        ({"input": [{"type": "reasoning", "summary": []}]}, "input.0"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input.0.type"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f"}]}, "input.0.arguments"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.call_id"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.type"),

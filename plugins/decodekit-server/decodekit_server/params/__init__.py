@@ -12,22 +12,7 @@ from decodekit_server.params.messages import CountParams, MessagesParams
 from decodekit_server.params.responses import ResponsesParams
 from decodekit_server.params.text import DetokenizeParams, ScoreParams, TokenizeParams
 
-PARAMS: dict[str, type[Params]] = {
-    model.__name__: model
-    for model in (
-        ChatParams,
-        CompletionParams,
-        CountParams,
-        DetokenizeParams,
-        MessagesParams,
-        ResponsesParams,
-        ScoreParams,
-        TokenizeParams,
-    )
-}
-
 __all__ = [
-    "PARAMS",
     "ChatParams",
     "CompletionParams",
     "CountParams",

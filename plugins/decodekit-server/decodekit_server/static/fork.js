@@ -13,14 +13,9 @@ const FORCE = "forced_prefix"; // of decodekit-bias
  */
 export function fork(run, i, id, installed) {
   const { trace, first, at } = run;
-  const isForced = looksBack(first.body.decodekit, installed) && knows(installed, FORCE);
-  const parent = {
-    trace,
-    kept: i,
-    id,
-    isForced,
-    beginsAnew: looksBack(first.body.decodekit, installed) && !isForced,
-  };
+  const isMindful = looksBack(first.body.decodekit, installed);
+  const isForced = isMindful && knows(installed, FORCE);
+  const parent = { trace, kept: i, id, isForced, beginsAnew: isMindful && !isForced };
   const asked = isForced ? forced(first, parent) : longer(first, parent);
   const forked = new Run(asked, { parent, first, at, given: isForced ? i + 1 : 0, graft });
   const ends = endTokens(trace).has(id) ? "stop" : i + 1 >= first.body.max_tokens ? "length" : null;

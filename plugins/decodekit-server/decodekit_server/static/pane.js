@@ -1,8 +1,8 @@
 // A pane: the answers of one chain, the first and those that fork from it, of which one is shown.
 
-import { answerView, promptView, setSelected, shade } from "../page/answer.js";
+import { answerView, chainView, promptView, setSelected, shade } from "../page/answer.js";
 import { element, facts } from "../page/elements.js";
-import { bin, bits, clip, count, MEASURES, oneLine, plural, seen, totals, written } from "../page/numbers.js";
+import { bin, bits, clip, count, MEASURES, oneLine, plural, seen, totals } from "../page/numbers.js";
 import { mark, plotView } from "../page/plot.js";
 
 /**
@@ -132,7 +132,7 @@ export class Pane {
     this.more.replaceChildren(
       ...(this.run.parent?.beginsAnew ? [element("p", { class: "hint" }, FORKED)] : []),
     );
-    this.chain.replaceChildren(chainView(trace));
+    this.chain.replaceChildren(chainView(trace, "Chain of this answer"));
     this.prompt.replaceChildren(promptView(trace));
     if (name) this.prompt.firstChild.open = false; // two of them say the same
     this.shadeBy(this.measure);
@@ -230,13 +230,6 @@ function branchWords(run) {
   const { trace, kept, id } = run.parent;
   return `${kept + 1}: ${clip(oneLine(trace.tokens[id])) || "nothing"}`;
 }
-
-const chainView = (trace) =>
-  element(
-    "ol",
-    { class: "chain", "aria-label": "Chain of this answer" },
-    trace.chain.map((entry) => element("li", {}, element("code", {}, clip(written(entry))))),
-  );
 
 const FORKED =
   "What looks at the answer so far begins anew behind this fork. With the plugin decodekit-bias it would not.";

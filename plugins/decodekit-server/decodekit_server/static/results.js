@@ -21,7 +21,6 @@ export class Results {
   constructor({ say, changed, failed, installed }) {
     Object.assign(this, { say, changed, failed, installed, panes: [], measure: MEASURES[0] });
     by("measure").append(...measureView((measure) => this.shadeBy(measure)));
-    by("legend").append(...legendView(this.measure));
   }
 
   get running() {

@@ -11,7 +11,7 @@ import { events } from "./server.js";
  * at       the number of the chain
  * first    the first request, of which a fork is a variant
  * parent   of a fork: {trace, kept, id}, the answer it left, where, and with which token
- * given    tokens at the begin of what comes that the parent had
+ * given    tokens at the beginning of what comes that the parent had
  * graft    makes the whole trace from the parent and the trace that comes
  */
 export class Run {

@@ -7,9 +7,9 @@ export const usesKey = () => key !== "";
 
 /** What the server, or the way to it, said instead of an answer. */
 class ServerError extends Error {
-  constructor(message, { status = 0, code = "", param = null } = {}) {
+  constructor(message, { status = 0, param = null } = {}) {
     super(message);
-    Object.assign(this, { status, code, param });
+    Object.assign(this, { status, param });
   }
 }
 
@@ -51,8 +51,8 @@ async function ask(path, { headers = {}, ...options } = {}) {
   throw told(body.error ?? {}, response.status);
 }
 
-function told({ message, code, param }, status) {
-  return new ServerError(message ?? `The server answered with status ${status}.`, { status, code, param });
+function told({ message, param }, status) {
+  return new ServerError(message ?? `The server answered with status ${status}.`, { status, param });
 }
 
 /** The data of server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html */
