@@ -18,7 +18,7 @@ from decodekit_server.api.writing import compact
 from decodekit_server.app import ONE_MODEL, create_app
 from decodekit_server.auth import Keys
 from decodekit_server.endpoint import Endpoint, Gone, content_type, read
-from decodekit_server.errors import ApiError, not_one_of
+from decodekit_server.errors import ApiError, is_anthropic, not_one_of
 from decodekit_server.guard import Guard
 from decodekit_server.hosts import Hosts
 from decodekit_server.json_body import parse
@@ -59,11 +59,11 @@ class Ingress:
         self._first = dict(zip((model.names[0] for model in models), streams))
         self._by_name = {name: s for model, s in zip(models, streams) for name in model.names}
         desk = (template := create_app(Models({}), limits=limits)).desk
-        self._posts = {
-            route.path: route.endpoint
+        posts = [
+            route.path
             for route in template.routes
             if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
-        }
+        ]
         gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/v1/models": self._models,
             ONE_MODEL: self._model,
@@ -72,17 +72,18 @@ class Ingress:
             "/ready": self._health,
         }
         routes: list[BaseRoute] = [
-            *(Route(path, _Asgi(self._post), methods=["POST"]) for path in self._posts),
+            *(Route(path, _Asgi(self._post), methods=["POST"]) for path in posts),
             *(Route(path, get, methods=["GET"]) for path, get in gets.items()),
             *playground.routes(),
         ]
-        self._router, known = Router(routes, redirect_slashes=False), {*self._posts, *gets}
+        self._router, known = Router(routes, redirect_slashes=False), {*posts, *gets}
         self._guard = Guard(
             self._route,
             hosts=hosts,
             keys=keys,
             limits=limits,
             metrics=desk.metrics,
+            telemetry=desk.telemetry,
             route=lambda path: path if path in known else "",
         )
 
@@ -96,7 +97,9 @@ class Ingress:
             await self._router(scope, receive, send)
         except HTTPException as exc:
             code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
-            raise ApiError(exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}") from None
+            raise ApiError(
+                exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}", more=exc.headers
+            ) from None
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -146,8 +149,8 @@ class Ingress:
 
     def _cut(self, question: Question, error: ApiError) -> dict[str, Any]:
         """The end of a stream that cannot be gone on with, so that nobody takes it for whole."""
-        theirs = self._posts[question.path].anthropic
-        data = compact(error.to_anthropic() if theirs else error.to_openai())
+        theirs = is_anthropic(question.path)
+        data = compact(error.content(anthropic=theirs))
         body = ("event: error\n" if theirs else "") + f"data: {data}\n\n"
         return {"type": "http.response.body", "body": body.encode(), "more_body": False}
 

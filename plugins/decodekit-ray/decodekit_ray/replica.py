@@ -17,11 +17,11 @@ from typing import Any
 from decodekit_server.api import chat, completions, messages, responses
 from decodekit_server.app import create_app
 from decodekit_server.endpoint import Endpoint, send_json
-from decodekit_server.errors import told
+from decodekit_server.errors import is_anthropic, told
 from decodekit_server.generating import Desk, Generating
 from decodekit_server.limits import Limits
 from decodekit_server.models import Models
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Message
 
 import decodekit
@@ -108,7 +108,7 @@ class Replica:
         decoder = model.loaded()
         self._models = Models.of({model.names[0]: decoder})
         app = create_app(self._models, limits=limits)
-        self._router = Router([_resumable(route, app.desk) for route in app.routes])  # type: ignore[arg-type]
+        self._router = Router([_resumable(route, app.desk) for route in app.routes])
         self._engine, self._stall = decoder.engine, limits.stall_seconds
 
     async def answer(
@@ -174,14 +174,14 @@ class Replica:
             await self._router(scope, receive, send)
         except Exception as exc:
             error = told(exc)
-            await send_json(send, error.status, error.to_openai(), error.headers)
+            content = error.content(anthropic=is_anthropic(question.path))
+            await send_json(send, error.status, content, error.headers)
 
 
-def _resumable(route: object, desk: Desk) -> object:
+def _resumable(route: BaseRoute, desk: Desk) -> BaseRoute:
     """The same route, whose streams can be gone on with."""
-    if not isinstance(route, Route) or route.path not in APIS:
+    if not isinstance(route, Route) or not isinstance(route.endpoint, Endpoint) or route.path not in APIS:
         return route
-    given: Endpoint = route.endpoint  # type: ignore[assignment]
     generating = Generating(desk, Retelling(APIS[route.path]))
-    endpoint = Endpoint(given.params, generating, anthropic=given.anthropic, on_gone=desk.metrics.gone.inc)
+    endpoint = Endpoint(route.endpoint.params, generating, on_gone=desk.metrics.gone.inc)
     return Route(route.path, endpoint, methods=["POST"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "decodekit"  # of the application
 LOGGING = {"enable_access_log": False}  # it would hold what clients wrote into paths
-PROXYS = ("header_bytes", "idle_seconds", "write_seconds")  # limits that Ray Serve's HTTP proxy does not keep
+PROXYS = ("idle_seconds", "write_seconds")  # limits that Ray Serve's HTTP proxy does not keep
 
 
 class ServeRay(Command):

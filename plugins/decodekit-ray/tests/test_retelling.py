@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,14 @@ pytest.importorskip("ray")
 pytest.importorskip("decodekit_server")
 
 from decodekit_ray.replica import APIS, Model, Replica, software
-from decodekit_ray.retelling import Question, Told
+from decodekit_ray.retelling import TELLING, Question, Retelling, Telling, Told
+from decodekit_server.answers import Update
 from decodekit_server.app import create_app
+from decodekit_server.ask import Raw
 from decodekit_server.limits import Limits
 from decodekit_server.models import Models
+from decodekit_server.params import ChatParams, MessagesParams, ResponsesParams
+from decodekit_server.preparing import prepare_job
 
 import decodekit
 from decodekit.bundle import open_bundle
@@ -116,6 +121,55 @@ def test_two_replicas_give_the_same_whole_answer(replicas, path):
     assert first.data == second.data and first.last and first.head[0] == 200
 
 
+PARAMS = {
+    "/v1/chat/completions": ChatParams,
+    "/v1/responses": ResponsesParams,
+    "/v1/messages": MessagesParams,
+}
+TOOL = {"name": "weather", "parameters": {"type": "object"}}
+SAID = 'Let me look.<tool_call>{"name": "weather", "arguments": {"city": "Kyiv"}}</tool_call>'
+TOOLS = {
+    "/v1/chat/completions": {"tools": [{"type": "function", "function": TOOL}]},
+    "/v1/responses": {"tools": [{"type": "function", **TOOL}]},
+    "/v1/messages": {"tools": [{"name": "weather", "input_schema": {"type": "object"}}]},
+}
+
+
+def written(replica, path, portions, before=(), known=0):
+    """The events of an answer with calls that comes in these portions, and what each was told with."""
+    telling = Telling(question(path), before, known)
+    TELLING.set(telling)
+    api, served = Retelling(APIS[path]), replica._models.by_name["tagline"]
+    body = {"model": "tagline", **BODIES[path], "n": 1, **TOOLS[path]}
+    if path == "/v1/responses":
+        del body["top_logprobs"]
+    params = PARAMS[path].model_validate({k: v for k, v in body.items() if k != "n" or "chat" in path})
+    plain = replace(api.ask(params), prompts=[Raw("A")], logprobs=None)
+    job = prepare_job(replace(plain, parsed=False), served, "", Limits())
+    writer = api.writer(params, replace(job, ask=replace(plain, parsed=True)))
+    completion = served.decoder.generate("A", max_new_tokens=1)
+    updates = [Update(0, text, (), None) for text in portions] + [Update(0, "", (), completion)]
+    events, told = [], []
+    for made in (writer.begin(), *map(writer.update, updates), writer.end({})):
+        for event in made:
+            events.append(event)
+            told.append(telling.sent()[0])
+    return events, told
+
+
+@pytest.mark.parametrize("path", TOOLS)
+def test_a_call_of_a_tool_has_one_id_whoever_tells_it(replicas, path):
+    whole, told = written(replicas[0], path, [SAID[:5], SAID[5:40], SAID[40:]])
+    ids = set(re.findall(r'"(call_[0-9a-f]\w+)"', json.dumps(whole)))
+    assert ids == {"call_0123456789ab_0"}
+    for cut in range(1, len(whole)):
+        before = [one for part in told[:cut] for one in part]
+        rest, _ = written(replicas[1], path, [SAID], before, cut)
+        found = [data for _, data in whole[:cut] + rest]
+        assert set(re.findall(r'"(call_[0-9a-f]\w+)"', json.dumps(found))) == ids
+        assert found[-1] == whole[-1][1]
+
+
 def test_a_seed_is_fixed_before_the_first_try_and_told_as_the_servers(replicas):
     asked = question("/v1/chat/completions", decodekit={"echo_params": True})
     answer = json.loads(ask(replicas[0], asked)[0].data)
@@ -170,8 +224,6 @@ def test_a_step_that_hangs_is_told_to_serve(model):
 
 
 def test_another_bundle_or_other_software_is_refused(model):
-    from dataclasses import replace
-
     with pytest.raises(BundleError, match="another bundle"):
         replace(model, sha256="00").loaded()
     with pytest.raises(PluginError, match="install the same packages"):
