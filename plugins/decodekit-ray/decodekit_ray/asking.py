@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from decodekit_server.errors import ApiError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -28,7 +28,7 @@ TRIES = 3  # replicas that may die of one request before it is given up
 PAUSE = 0.5  # seconds until a full deployment is asked again for the rest of an answer
 
 
-async def ask(engine: DeploymentHandle, question: Question, seconds: float) -> AsyncIterator[Piece]:
+async def ask(engine: DeploymentHandle, question: Question, seconds: float) -> AsyncGenerator[Piece]:
     """The pieces of an answer, each once. ApiError where nobody can give them.
 
     seconds  in which the rest of an answer that was begun must find room

@@ -9,6 +9,8 @@ from decodekit.errors import DeviceError
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry of ours, nor through us
 import ray
 
+__all__ = ["connect", "line", "ray"]
+
 
 def connect(address: str, cpus: float) -> None:
     """Join a cluster, unless this process is in one.

@@ -163,7 +163,8 @@ class Replica:
             if message["type"] == "http.response.start":
                 head = (message["status"], tuple(message["headers"]))
                 return
-            data, last, fresh = message.get("body", b""), not message.get("more_body", False), ()
+            data, last = message.get("body", b""), not message.get("more_body", False)
+            fresh: tuple[Told, ...] = ()
             if not last:
                 fresh, last = telling.sent()
             if not over:

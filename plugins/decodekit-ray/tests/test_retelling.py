@@ -3,7 +3,10 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +224,32 @@ def test_a_step_that_hangs_is_told_to_serve(model):
         await answer.aclose()
 
     asyncio.run(look())
+
+
+FAILS = """
+import asyncio, sys
+from test_retelling import Limits, Model, Replica, decodekit, open_bundle, question, software
+
+known = software(decodekit.load_plugins(()))
+replica = Replica(Model(("tagline",), "tagline", open_bundle("tagline").sha256, {}, known), Limits())
+
+async def ask():
+    async for piece in replica.answer(question("/v1/completions", stream=True)):
+        print("told")
+        replica._engine._turn = lambda: 1 / 0
+
+asyncio.run(ask())
+"""
+
+
+def test_an_engine_that_fails_ends_its_process_and_tells_no_error():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FAILS],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 4 and "ZeroDivisionError" in done.stderr
 
 
 def test_another_bundle_or_other_software_is_refused(model):
