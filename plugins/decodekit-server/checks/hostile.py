@@ -4,7 +4,8 @@ Requests that nobody should send, at random times, from a process of their own.
     python hostile.py PORT REQUESTS_A_SECOND SECONDS [--seed N]
 
 Bytes that are no HTTP, bodies that never come, hosts of others, numbers and texts out of bounds, options
-of the wrong kind, and clients that ask for much and leave at once. Prints a dot for each that was sent.
+of the wrong kind, and clients that ask for much and leave at once. Prints a line when it begins, then a dot
+for each that was sent.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ async def send(port: int, rng: random.Random) -> None:
 
 async def attack(port: int, rate: float, seconds: float, seed: int) -> None:
     rng, tasks = random.Random(seed), []
+    print("ready", flush=True)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         await asyncio.sleep(rng.expovariate(rate))

@@ -135,7 +135,9 @@ def hostile(port: int, rate: float, seconds: float, seed: int) -> Iterator[list[
     program = Path(__file__).with_name("hostile.py")
     words = [str(port), f"{rate:.3f}", f"{seconds:.1f}", f"--seed={seed}"]
     run = subprocess.Popen([sys.executable, program, *words], stdout=subprocess.PIPE)
+    assert run.stdout is not None
     try:
+        run.stdout.readline()  # it is ready
         yield counted
     finally:
         run.terminate()
