@@ -176,7 +176,7 @@ bench-data: .venv/ready
 #                          bars with verdicts; seven minutes
 # make server-overhead     what the server costs over the SDK, in turns, with bars, until they are decided: on tagline,
 #                          and on make bench's model where it is there; BUNDLE='DIR ...'; two to eight minutes
-# make bench-server        the server beside others, with the same weights, into docs/benchmarks.md; twenty minutes
+# make bench-server        the server beside others, with the same weights, into docs/benchmarks.md; a quarter of an hour
 # make bench-server-quick  only prove that they run; both take BENCH='--rounds 3' and the like
 SERVER = plugins/decodekit-server
 BUNDLE ?= tagline $(wildcard $(MODELS)/smol/bundle)

@@ -66,7 +66,7 @@ def main() -> int:
         with Run(case) as run:
             for number in range(rounds + 1):
                 run.round(counted=number > 0)
-        records[name] = record(case, run, rounds)
+        records[name] = record(case, run.taken, run.versions, rounds)
         print(section(records[name]), flush=True)
         if not args.quick:
             saved = save(records, FIGURES)

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from case import Case, Figure, Run, Taken
+from case import Case, Figure, Taken
 from engines import Failure
 
 Record = dict[str, Any]
@@ -39,18 +39,20 @@ cache in 16 bits, the others in 32.""",
 )
 
 
-def record(case: Case, run: Run, rounds: int) -> Record:
+def record(
+    case: Case, taken: Mapping[str, Taken], versions: Mapping[str, Mapping[str, str]], rounds: int
+) -> Record:
     """Everything known of a case that ran, fit for JSON."""
-    turns = {name: {"values": turn.values, "failure": turn.failure} for name, turn in run.taken.items()}
+    turns = {name: {"values": turn.values, "failure": turn.failure} for name, turn in taken.items()}
     return {
         "title": case.title,
         "about": case.about,
         "unit": case.unit,
         "date": date.today().isoformat(),
         "rounds": rounds,
-        "versions": run.versions,
+        "versions": versions,
         "turns": turns,
-        "figures": [_figure(figure, run.taken) for figure in case.figures],
+        "figures": [_figure(figure, taken) for figure in case.figures],
     }
 
 

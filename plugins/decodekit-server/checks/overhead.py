@@ -148,8 +148,8 @@ def measure(bundle: str, most: int, tokens: int) -> list[Figure]:
                 break
     print(f"{bundle}, {len(rounds)} rounds of {tokens} tokens a stream")
     for streams in STREAMS:
-        for side, name in enumerate(("SDK", "server")):
-            turns = [taken[streams][side] for taken in rounds]
+        for place, name in enumerate(("SDK", "server")):
+            turns = [taken[streams][place] for taken in rounds]
             rate = statistics.median(streams * tokens / turn.seconds for turn in turns)
             first = statistics.median(1000 * turn.first for turn in turns)
             cpu = statistics.median(1000 * turn.cpu / (streams * tokens) for turn in turns)

@@ -21,7 +21,7 @@ import string
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "benchmarks"))
@@ -64,14 +64,6 @@ class Asked:
     first: float
     rate: float
     words: Sequence[str]
-
-
-@dataclass
-class Table:
-    """One case while it is measured, in the shape that `report.record` takes."""
-
-    taken: dict[str, Taken]
-    versions: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 async def ask(peer: Peer, port: int, prompts: Sequence[str], tokens: int) -> Asked:
@@ -140,20 +132,21 @@ def cases(names: Sequence[str], tokens: int) -> dict[str, Case]:
     return {case.name: case for case in made}
 
 
-def measure(names: Sequence[str], rounds: int, tokens: int) -> dict[str, Table]:
-    """The tables of all rounds. A server that fails is not asked again."""
-    tables = {name: Table({name: Taken() for name in names}) for name in cases(names, tokens)}
+def measure(names: Sequence[str], rounds: int, tokens: int) -> dict[str, dict[str, Taken]]:
+    """What every server gave, by table. A server that fails is not asked again."""
+    tables = {key: {name: Taken() for name in names} for key in cases(names, tokens)}
     for number in range(1, rounds + 1):
         for name in names:
-            if any(table.taken[name].failure for table in tables.values()):
+            if any(table[name].failure for table in tables.values()):
                 continue
             try:
                 given, failure = take_turn(PEERS[name], number, tokens), None
             except Failure as error:
                 given, failure = {}, str(error).replace(f"{ROOT}/", "")
+            rates = ", ".join(f"{asked.rate:.1f} tokens/s" for asked in given.values())
+            print(f"round {number}, {name}: {rates or failure}", file=sys.stderr, flush=True)
             for key, table in tables.items():
-                table.versions[name] = PEERS[name].versions
-                taken = table.taken[name]
+                taken = table[name]
                 taken.failure = failure
                 if asked := given.get(int(key.rpartition("-")[2])):
                     taken.values.append(asked.first if key.startswith("first") else asked.rate)
@@ -176,7 +169,8 @@ def main() -> int:
     names = args.only or list(PEERS)
     tables = measure(names, args.rounds, args.tokens)
     known = cases(names, args.tokens)
-    records = {name: record(known[name], table, args.rounds) for name, table in tables.items()}
+    versions = {name: PEERS[name].versions for name in names}
+    records = {key: record(known[key], table, versions, args.rounds) for key, table in tables.items()}
     for one in records.values():
         print(section(one), flush=True)
     if not (args.quick or args.only):

@@ -46,7 +46,14 @@ OWN = "decodekit"
 LLAMA = "llama-cpp-python"
 TRANSFORMERS = "transformers serve"
 BATCHING = "transformers serve, batching"
-WORDS = ["-m", "transformers.cli.transformers", "serve", SMOL / "checkpoint", "--device", "cpu"]
+WORDS: Sequence[str | Path] = [
+    "-m",
+    "transformers.cli.transformers",
+    "serve",
+    SMOL / "checkpoint",
+    "--device",
+    "cpu",
+]
 PEERS = {
     OWN: Peer(
         ["-m", "decodekit.cli", "serve", f"m={SMOL / 'bundle'}", "--threads", THREADS, "--quiet"],

@@ -60,7 +60,8 @@ async def post(port: int, path: str, body: dict[str, Any]) -> Reply:
 
 def unchunked(data: bytes) -> bytes:
     """A body that came in chunks, https://www.rfc-editor.org/rfc/rfc9112#section-7.1"""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while True:
         end = data.find(b"\r\n", at)
         if end < 0:
