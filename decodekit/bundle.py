@@ -45,7 +45,12 @@ class CacheSpec:
     @property
     def bytes_per_token(self) -> int:
         """Of keys and values, in all layers of one row."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * np.dtype(self.dtype).itemsize
+        return 2 * self.layers * self.kv_heads * self.head_dim * np.dtype(self.array_dtype).itemsize
+
+    @property
+    def array_dtype(self) -> str:
+        """NumPy's type of the same size: it has no bfloat16, whose bits are kept as whole numbers."""
+        return "uint16" if self.dtype == "bfloat16" else self.dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class DeviceSlab(Slab):
     def __init__(self, spec: CacheSpec, rows: int, capacity: int, memory: DeviceMemory) -> None:
         self.spec, self.rows, self.capacity = spec, rows, capacity
         self.memory = memory
-        self.arrays = [memory.zeros(self._shape(), spec.dtype) for _ in range(2 * spec.layers)]
+        self.arrays = [memory.zeros(self._shape(), spec.array_dtype) for _ in range(2 * spec.layers)]
         self.bound = {}
 
     def fresh(self, rows: int, capacity: int) -> DeviceSlab:
@@ -33,7 +33,7 @@ class DeviceSlab(Slab):
         self.bound.clear()
         try:
             for i, old in enumerate(self.arrays):
-                new = self.memory.zeros(self._shape(), self.spec.dtype)
+                new = self.memory.zeros(self._shape(), self.spec.array_dtype)
                 for row, length in enumerate(lengths):
                     if length:
                         source = self._heads(old, row, 0, length, before)
@@ -42,7 +42,7 @@ class DeviceSlab(Slab):
                 self.arrays[i] = new
         except MemoryError:
             self.rows, self.capacity = 1, 1
-            self.arrays = [self.memory.zeros(self._shape(), self.spec.dtype) for _ in self.arrays]
+            self.arrays = [self.memory.zeros(self._shape(), self.spec.array_dtype) for _ in self.arrays]
             raise
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
@@ -55,7 +55,7 @@ class DeviceSlab(Slab):
 
     def save(self, row: int, start: int, stop: int) -> Array:
         shape = (len(self.arrays), self.spec.kv_heads, stop - start, self.spec.head_dim)
-        saved = np.zeros(shape, self.spec.dtype)
+        saved = np.zeros(shape, self.spec.array_dtype)
         for array, heads in zip(self.arrays, saved if stop > start else (), strict=False):
             for part, head in zip(self._heads(array, row, start, stop), heads, strict=True):
                 self.memory.move(part, head)

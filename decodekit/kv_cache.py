@@ -30,7 +30,7 @@ class Slab:
         self.spec = spec
         self.rows = rows
         self.capacity = capacity
-        self.arrays: list[Array] = [np.zeros(self._shape(), spec.dtype) for _ in range(2 * spec.layers)]
+        self.arrays: list[Array] = [np.zeros(self._shape(), spec.array_dtype) for _ in range(2 * spec.layers)]
         self.bound: dict[Any, Any] = {}  # the runtime's bindings of these arrays
 
     def resize(self, rows: int, capacity: int, lengths: Sequence[int]) -> None:
@@ -43,12 +43,12 @@ class Slab:
         self.bound.clear()
         try:
             for i, old in enumerate(self.arrays):
-                self.arrays[i] = new = np.zeros(self._shape(), self.spec.dtype)
+                self.arrays[i] = new = np.zeros(self._shape(), self.spec.array_dtype)
                 for row, length in enumerate(lengths):
                     new[row, :, :length] = old[row, :, :length]
         except MemoryError:
             self.rows, self.capacity = 1, 1
-            self.arrays = [np.zeros(self._shape(), self.spec.dtype) for _ in self.arrays]
+            self.arrays = [np.zeros(self._shape(), self.spec.array_dtype) for _ in self.arrays]
             raise
 
     def fresh(self, rows: int, capacity: int) -> Slab:

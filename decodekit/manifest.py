@@ -20,7 +20,7 @@ FORMAT = 1
 FLOATS = ("float32", "float16")
 _DOMAINS = {  # of fields that are one word of a few
     "graph.cache.kind": ("in_place", "concatenating"),
-    "graph.cache.dtype": FLOATS,
+    "graph.cache.dtype": (*FLOATS, "bfloat16"),
     "graph.logits_dtype": FLOATS,
     "graph.positions": ("input", "operator", "mask", "unknown"),
 }

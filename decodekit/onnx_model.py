@@ -11,9 +11,10 @@ from decodekit.bound_rows import BoundRows
 from decodekit.bundle import Bundle
 from decodekit.device_memory import DeviceMemory
 from decodekit.device_slab import DeviceSlab
+from decodekit.errors import DeviceError
 from decodekit.graph_model import GraphModel
 from decodekit.kv_cache import ConcatenatingCache, InPlaceCache, Slab, Writers
-from decodekit.onnx_session import Session
+from decodekit.onnx_session import Session, device_of
 from decodekit.ops import Array
 from decodekit.slab_slots import FIRST_CAPACITY, SlabSlots
 
@@ -24,6 +25,11 @@ def load_model(
     bundle: Bundle, *, device: str = "auto", threads: int | None = None
 ) -> InPlaceModel | ConcatenatingModel:
     """The bundle's graph in a session; arguments as for `Session`."""
+    if bundle.cache.dtype == "bfloat16" and device_of(device) == "cpu":
+        raise DeviceError(
+            f"{bundle.path}: it computes in bfloat16, for which only CUDA has kernels; use device='cuda' "
+            "where there is a card, or export with --dtype float16"
+        )
     session = Session(bundle.graph, device=device, threads=threads)
     if bundle.cache.kind != "in_place":
         return ConcatenatingModel(bundle, session)
@@ -98,7 +104,7 @@ class ConcatenatingModel(GraphModel):
     """Present is past with the new tokens behind it, in new memory at every call."""
 
     def new_cache(self, adapter: str | None = None) -> ConcatenatingCache:
-        empty = np.zeros((1, self.spec.kv_heads, 0, self.spec.head_dim), self.spec.dtype)
+        empty = np.zeros((1, self.spec.kv_heads, 0, self.spec.head_dim), self.spec.array_dtype)
         return ConcatenatingCache([empty] * len(self.past), adapter=adapter)
 
     def __call__(

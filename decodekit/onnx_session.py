@@ -31,6 +31,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 OUT_OF_MEMORY = ("Failed to allocate memory", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory")
 OF_DEVICE = ("CUDA", "CUDNN", "CUBLAS", "cuda")  # in what onnxruntime says where the device is at fault
 
+BFLOAT16 = 16  # as ONNX numbers types: NumPy has none, so its bits come in arrays of uint16
+
 # Lays out convolutions, which no decoder has, and dies on some graphs in float16:
 # https://github.com/microsoft/onnxruntime/issues/28392
 DISABLED = ["NchwcTransformer"]
@@ -112,11 +114,11 @@ class Binding:
 
     def input(self, name: str, array: Array) -> None:
         self._kept[name] = array
-        self._binding.bind_input(name, *_place(array))
+        self._binding.bind_input(name, *_place(array, self._session.inputs.get(name)))
 
     def output(self, name: str, array: Array) -> None:
         self._kept[name] = array
-        self._binding.bind_output(name, *_place(array))
+        self._binding.bind_output(name, *_place(array, self._session.outputs.get(name)))
 
     def run(self) -> None:
         began = time.perf_counter()
@@ -129,12 +131,13 @@ class Binding:
         self._session.seconds += time.perf_counter() - began
 
 
-def _place(array: Array) -> tuple[str, int, Any, tuple[int, ...], int]:
-    """Device, its number, type, shape and pointer of an array."""
+def _place(array: Array, wanted: str | None) -> tuple[str, int, Any, tuple[int, ...], int]:
+    """Device, its number, type, shape and pointer of an array; `wanted` is the graph's type for it."""
+    element = BFLOAT16 if wanted == "tensor(bfloat16)" else array.dtype.type
     if hasattr(array, "pointer"):
         kind, _, number = array.device.partition(":")
-        return kind, int(number or 0), array.dtype.type, array.shape, array.pointer
-    return "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
+        return kind, int(number or 0), element, array.shape, array.pointer
+    return "cpu", 0, element, array.shape, array.ctypes.data
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, device: str) -> tuple[Any, int]:

@@ -5,18 +5,22 @@ What onnxruntime allocates, what is bound by pointer and what a graph moves is t
 device; that CUDA does it too is for `make gpu-check`.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from decodekit import device_memory
 from decodekit.bundle import CacheSpec, open_bundle
 from decodekit.decoder import Decoder
 from decodekit.device_memory import DeviceMemory
 from decodekit.device_slab import DeviceSlab
+from decodekit.errors import DeviceError
 from decodekit.graph_sampling.reducer import Reducer
 from decodekit.kv_cache import Slab
-from decodekit.onnx_model import InPlaceModel
+from decodekit.onnx_model import InPlaceModel, load_model
 from decodekit.onnx_session import Session
 from decodekit.plugins import load_plugins
 from decodekit.tokenizer import Tokenizer
@@ -40,6 +44,25 @@ def test_bytes_go_there_and_back(memory, dtype):
     assert (memory.fetch(there.rows(1, 3)) == given[1:3]).all()
     memory.move(there.rows(0, 1), there.rows(2, 3))
     assert (memory.fetch(there)[2] == given[0]).all()
+
+
+def test_bfloat16_is_bound_by_its_bits():
+    """The mover's graph, but for the type of its input and output."""
+    session = Session(device_memory._IDENTITY.replace(b"\x08\x02\x12", b"\x08\x10\x12"), device="cpu")
+    assert session.inputs == {"x": "tensor(bfloat16)"} and session.outputs == {"y": "tensor(bfloat16)"}
+    given, found = np.arange(7, dtype=np.uint16) * 9000, np.zeros(7, np.uint16)
+    binding = session.binding()
+    binding.input("x", given)
+    binding.output("y", found)
+    binding.run()
+    assert found.tolist() == given.tolist()
+
+
+def test_a_bundle_in_bfloat16_is_for_cuda():
+    spec = replace(SPEC, dtype="bfloat16")
+    assert spec.bytes_per_token == SPEC.bytes_per_token // 2
+    with pytest.raises(DeviceError, match="x: it computes in bfloat16, .* use device='cuda'"):
+        load_model(SimpleNamespace(cache=spec, path="x"), device="cpu")
 
 
 def test_what_is_no_one_piece_is_never_moved(memory):

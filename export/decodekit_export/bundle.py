@@ -91,6 +91,8 @@ def export_bundle(
         raise ExportError(f"--dtype {precision.dtype} and {option} exclude each other; choose one")
     if text and precision.is_float32 and not quantization:
         raise ExportError("--text is read to report on rounding; pass --dtype or --quantize too")
+    if precision.dtype == "bfloat16" and cache != "in_place":
+        raise ExportError("--dtype bfloat16 goes with --cache in_place alone: NumPy cannot hold what grows")
     place = free_place(Path(out))
     found = checkpoint if isinstance(checkpoint, Source) else find_source(os.fspath(checkpoint))
     source = open_checkpoint(found.path)

@@ -21,7 +21,8 @@ def canary(bundle: Bundle, reference: Reference, parity: Parity) -> Canary:
     of whole numbers round what is multiplied too, and other kernels do it in other places.
     """
     prompt = np.random.default_rng(SEED).integers(0, reference.vocabulary, PROMPT).tolist()
-    found = record(load_model(bundle, device="cpu"), prompt, parity.bars["logits"])
+    device = "cuda" if bundle.cache.dtype == "bfloat16" else "cpu"
+    found = record(load_model(bundle, device=device), prompt, parity.bars["logits"])
     said, _ = reference(
         [*prompt, *found.ids[:-1, 0].tolist()], range(PROMPT - 1, PROMPT - 1 + len(found.ids))
     )

@@ -81,7 +81,7 @@ class _Gate:
         self._reference = Reference(model)
         self._twin = None if twin is None else Reference(twin)
         self._rounding = None if twin is None else {"logits": 0.0, "cache": 0.0}
-        self._session = open_session(path)
+        self._session = open_session(path, shape.dtype)
         self._kind, self._shape, self._feeds = kind, shape, feeds
         self._context_length = context_length
         self._random = np.random.default_rng(seed)

@@ -12,22 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from decodekit.devices import CUDA
 from decodekit_export.checkpoint import Checkpoint
 from decodekit_export.errors import ExportError
 from decodekit_export.patterns import kept
 
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Precision:
     """What a graph computes in.
 
-    dtype  "float32" or "float16"
+    dtype  "float32", "float16", or where CUDA is "bfloat16"
     keep   patterns of modules that stay in float32, such as "lm_head" or "*.down_proj"
     """
 
@@ -35,11 +37,11 @@ class Precision:
     keep: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype == "bfloat16":
+        if self.dtype == "bfloat16" and CUDA not in onnxruntime.get_available_providers():
             raise ExportError(
-                "dtype bfloat16: only a CUDA device computes in it, and the parity gate runs on the CPU, so "
-                "the bundle would go unchecked; pass --dtype float16, or --compact, which stores weights in "
-                "bfloat16 where that loses nothing"
+                "dtype bfloat16: only CUDA computes in it, and this onnxruntime has none, so the bundle "
+                "would go unchecked; export where there is a card, with decodekit[gpu], or pass "
+                "--dtype float16, or --compact, which stores weights in bfloat16 where that loses nothing"
             )
         if self.dtype not in DTYPES:
             raise ExportError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")

@@ -84,7 +84,7 @@ def compare(
     reference: Reference, text: Text, path: Path, kind: str, shape: CacheShape, feeds: Feeds = no_feeds
 ) -> Quality:
     """What the model before rounding and the graph in `path` say at every place of every window."""
-    session = open_session(path)
+    session = open_session(path, shape.dtype)
     losses, divergence, same = np.zeros(2), 0.0, 0
     for window in text.windows:
         said = log_softmax(reference(window)[0])

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from decodekit.onnx_session import DISABLED
+from decodekit.devices import CUDA
+from decodekit.onnx_session import BFLOAT16, DISABLED, check_provider, load_libraries
 from decodekit_export.cache import CacheShape
 from decodekit_export.errors import ExportError, first_line
 
@@ -28,14 +29,23 @@ def no_feeds(rows: int) -> Mapping[str, Array]:
     return {}
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A session as a runtime would open it, on the CPU, quiet."""
+def open_session(path: Path, dtype: str = "float32") -> onnxruntime.InferenceSession:
+    """A session as a runtime would open it, quiet: on the CPU, but in bfloat16 on CUDA.
+
+    dtype  that the graph computes in
+    """
+    providers = [CUDA] if dtype == "bfloat16" else []
+    if providers:
+        load_libraries()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised; they need not be printed as well
     with _understood():
-        return onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[*providers, "CPUExecutionProvider"], disabled_optimizers=DISABLED
         )
+    for provider in providers:
+        check_provider(provider, session.get_providers())
+    return session
 
 
 class InPlaceRows:
@@ -57,7 +67,8 @@ class InPlaceRows:
         self._session, self._further = session, feeds(batch)
         self._names = {i.name for i in session.get_inputs()}
         size = (shape.layers, 2, batch, shape.kv_heads, capacity, shape.head_dim)
-        self._cache = np.zeros(size, dtype=shape.dtype)
+        self._is_bfloat16 = shape.dtype == "bfloat16"
+        self._cache = np.zeros(size, dtype=np.uint16 if self._is_bfloat16 else shape.dtype)
         self.lengths = np.zeros(batch, dtype=np.int32)
 
     def feed(self, tokens: Sequence[Sequence[int]], wanted: Sequence[int] | None = None) -> Array:
@@ -83,7 +94,8 @@ class InPlaceRows:
             binding.bind_cpu_input(name, feed[name])
         for layer, sides in enumerate(self._cache):
             for side, buffer in zip(("key", "value"), sides, strict=True):
-                place = ("cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+                element = BFLOAT16 if self._is_bfloat16 else buffer.dtype.type
+                place = ("cpu", 0, element, buffer.shape, buffer.ctypes.data)
                 binding.bind_input(f"past_key_values.{layer}.{side}", *place)
                 binding.bind_output(f"present.{layer}.{side}", *place)
         binding.bind_output("logits")
@@ -94,7 +106,8 @@ class InPlaceRows:
 
     def row(self, row: int) -> Array:
         """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
-        return self._cache[:, :, row, :, : self.lengths[row]]
+        cached = self._cache[:, :, row, :, : self.lengths[row]]
+        return widened(cached) if self._is_bfloat16 else cached
 
 
 class ConcatenatingRows:
@@ -145,6 +158,11 @@ class ConcatenatingRows:
     def row(self, row: int) -> Array:
         """Keys and values of one row, [layers, 2, kv_heads, tokens, head_dim]."""
         return self._cache[:, :, row][..., self._mask[row] > 0, :]
+
+
+def widened(bits: Array) -> Array:
+    """Numbers of bfloat16, given by their bits as uint16, in float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 Rows = InPlaceRows | ConcatenatingRows

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
 
 import decodekit
 from decodekit.bundle_check import check_bundle
+from decodekit.errors import DeviceError
 from decodekit_export.bundle import export_bundle
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.errors import ExportError
 from decodekit_export.precision import Precision
 from decodekit_export.quantization import Quantization
+from decodekit_export.rows import open_session, widened
 
 HALF = onnx.TensorProto.FLOAT16
 
@@ -106,14 +110,63 @@ def test_what_is_kept_keeps_every_bit(kept, checkpoint):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float64"}, "dtype must be one of float32, float16, got 'float64'"),
-        ({"dtype": "bfloat16"}, "only a CUDA device computes in it, .* would go unchecked; pass --dtype fl"),
+        ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16, got 'float64'"),
+        (
+            {"dtype": "bfloat16"},
+            "only CUDA computes in it, would go unchecked; .* or pass --dtype float16",
+        ),
         ({"keep": ["lm_head"]}, "keep names what stays in float32, and all does"),
     ],
 )
 def test_what_cannot_be_checked_or_meant_is_refused(options, message):
     with pytest.raises(ExportError, match=message):
         Precision(**options)
+
+
+@pytest.fixture
+def with_cuda(monkeypatch):
+    """An onnxruntime that says it has CUDA, which is enough for what comes before a graph is run."""
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+
+
+def test_where_cuda_is_bfloat16_goes_to_the_gate(with_cuda, checkpoint, tmp_path, monkeypatch):
+    seen = {}
+
+    def gate(path, model, kind, shape, **options):
+        graph = onnx.load(path).graph
+        seen.update({v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)})
+        seen["operators"] = {node.op_type for node in graph.node}
+        seen["cache"], seen["twin"] = shape.dtype, options["twin"].dtype
+        raise ExportError("as far as a machine without CUDA goes")
+
+    monkeypatch.setattr("decodekit_export.bundle.check_parity", gate)
+    with pytest.raises(ExportError, match="as far as"):
+        export_bundle(checkpoint("Llama"), tmp_path / "b", precision=Precision("bfloat16"), prompts=2)
+    assert seen["past_key_values.0.key"] == seen["present.1.value"] == onnx.TensorProto.BFLOAT16
+    assert seen["logits"] == onnx.TensorProto.FLOAT and "GroupQueryAttention" in seen["operators"]
+    assert (seen["cache"], seen["twin"]) == ("bfloat16", torch.bfloat16)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # what onnxruntime says instead of failing
+def test_bfloat16_is_not_run_on_the_cpu_instead():
+    graph = Path(decodekit.__file__).parent / "models" / "tagline" / "model.onnx"
+    with pytest.raises((ExportError, DeviceError), match="asked for CUDAExecutionProvider, got CPU"):
+        open_session(graph, "bfloat16")
+
+
+def test_bfloat16_needs_a_cache_in_place(with_cuda, checkpoint, tmp_path):
+    with pytest.raises(ExportError, match="--cache in_place alone"):
+        export_bundle(
+            checkpoint("Llama"), tmp_path / "b", precision=Precision("bfloat16"), cache="concatenating"
+        )
+
+
+def test_the_bits_of_bfloat16_are_numbers():
+    numbers = torch.randn(50, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    bits = numbers.view(torch.int16).numpy().view(np.uint16)
+    assert widened(bits).tolist() == numbers.float().tolist()
 
 
 def test_a_pattern_that_names_nothing_is_refused(checkpoint, tmp_path):
