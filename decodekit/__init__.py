@@ -14,6 +14,7 @@ from decodekit.beam import Beam
 from decodekit.bundle import Bundle, open_bundle
 from decodekit.completion import Completion
 from decodekit.decoder import Decoder
+from decodekit.edits import Edits, mask_of
 from decodekit.errors import DecodekitError
 from decodekit.generate import stream
 from decodekit.history import History
@@ -34,6 +35,7 @@ __all__ = [
     "Completion",
     "DecodekitError",
     "Decoder",
+    "Edits",
     "History",
     "LogitsProcessor",
     "Model",
@@ -48,6 +50,7 @@ __all__ = [
     "hookimpl",
     "load",
     "load_plugins",
+    "mask_of",
     "open_bundle",
     "stream",
 ]

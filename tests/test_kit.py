@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from decodekit import LogitsProcessor, Stop, StoppingCriterion, hookimpl, noise
+from decodekit import Edits, LogitsProcessor, Stop, StoppingCriterion, hookimpl, mask_of, noise
 from decodekit.errors import ParameterError
 from decodekit.parameters import Real, Whole
 from decodekit.schema import schema
@@ -261,6 +261,46 @@ class Forces(LogitsProcessor):
 
     def forced(self, row, state):
         return (9, 1)
+
+
+class Says(LogitsProcessor):
+    """Edits, or masks, and does something else: `fault` says what."""
+
+    def __init__(self, fault=None):
+        self.fault = fault
+
+    def process(self, logits, step, state):
+        if self.fault == "process":
+            return np.where(step.ids == step.ids.max(), logits - 1, logits).astype(logits.dtype)
+        return super().process(logits, step, state)
+
+
+class Edited(Says):
+    def edits(self, row, state):
+        ids = np.float32([1]) if self.fault == "ids" else row.ids - 3 * (self.fault == "below")
+        return Edits(ids, add=np.zeros(2) if self.fault == "numbers" else -1.0, factor=1.3)
+
+
+class Masked(Says):
+    def mask(self, row, state):
+        mask = mask_of(np.arange(int(row.ids[-1]) % 2, 300, 2), 300)
+        return mask.astype(np.int64) if self.fault == "dtype" else mask
+
+
+def test_what_a_strategy_says_is_what_it_does():
+    for processor, why in (
+        (Edited("process"), "what it says of a row, edits or a mask, is what process does"),
+        (Masked("process"), "what it says of a row, edits or a mask, is what process does"),
+        (Edited("ids"), "raises nothing.*ids must be an array of whole numbers"),
+        (Edited("below"), "raises nothing.*ids must be >= 0, got -"),
+        (Edited("numbers"), "raises nothing.*add must be one number or one for each of"),
+        (Masked("dtype"), "what it says of a row, edits or a mask, is what process does"),
+        (LogitsProcessor(), "raises nothing.*NotImplementedError"),
+    ):
+        with pytest.raises(AssertionError, match=why):
+            check_logits_processor(processor)
+    check_logits_processor(Edited())
+    check_logits_processor(Masked())
 
 
 class TakesBack(LogitsProcessor):
