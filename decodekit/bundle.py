@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from decodekit.errors import BundleError, BundleHashError, ContextError
+from decodekit.errors import BundleError, BundleHashError, ContextError, ParameterError
 from decodekit.files import read_template, regular_file, sha256
 from decodekit.foreign import describe_folder
 from decodekit.graph_check import check_graph_file, external_files
@@ -132,6 +132,13 @@ class Bundle:
         """By the name that a request gives."""
         entries = self.manifest.get("adapters", {})
         return {name: AdapterFile(self.path / e["file"], e["rank"]) for name, e in entries.items()}
+
+    def check_adapter(self, name: str | None) -> None:
+        """ParameterError for a name that none of them has; None is no name."""
+        known = self.adapters
+        if name is not None and name not in known:
+            there = f"there are {', '.join(sorted(known))}" if known else "export the bundle with --adapter"
+            raise ParameterError(f"adapter: {self.name} has none named {name!r}; {there}")
 
     @property
     def sha256(self) -> str:

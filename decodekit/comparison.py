@@ -17,6 +17,7 @@ from decodekit.completion import Completion
 from decodekit.decoder import Decoder
 from decodekit.history import Sequence as Row
 from decodekit.ops import softmax
+from decodekit.parameters import whole
 from decodekit.preparation import Prompt
 from decodekit.processors import Step
 from decodekit.sampling import Sampler
@@ -66,6 +67,8 @@ def compare(
     max_new_tokens: int | None = None,
 ) -> Comparison:
     """Decode `prompt` with each of `chains`, and look at the first `places` with the `top` candidates."""
+    whole("places", places, "[1, inf)")
+    whole("top", top, "[1, inf)")
     samplers = {chain: Sampler(decoder.processors(chain), compact=False) for chain in chains}
     completions = {c: decoder.generate(prompt, c, seed=seed, max_new_tokens=max_new_tokens) for c in chains}
     looked_at = decoder.engine.call(lambda: _places(decoder, prompt, samplers, places, top))

@@ -21,8 +21,14 @@ from decodekit.verdict import Verdict
 if TYPE_CHECKING:
     from decodekit.testing.examination import Finding
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the command line ends as where anything else is printed
+
+
+out = _Screen(highlight=False)
+err = _Screen(stderr=True, highlight=False)
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 10  # characters

@@ -79,16 +79,8 @@ class Preparer:
         """Fresh, for an answer's text."""
         return self.tokenizer.detokenizer(continues=self.chat.continues)
 
-    def adapter(self, name: str | None) -> str | None:
-        """The name of an adapter of the bundle, or None, checked."""
-        known = self.bundle.adapters
-        if name is not None and name not in known:
-            there = f"there are {', '.join(sorted(known))}" if known else "export the bundle with --adapter"
-            raise ParameterError(f"adapter: {self.bundle.name} has none named {name!r}; {there}")
-        return name
-
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
-        self.adapter(settings.adapter)
+        self.bundle.check_adapter(settings.adapter)
         ids = self.encode(prompt, settings.tools)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)

@@ -83,7 +83,7 @@ class Scorer:
     ) -> Iterator[tuple[TokenScore, ...]]:
         """The scores, as they come: at most a chunk of them at a time."""
         whole("top", top, f"[0, {MAX_TOP}]")
-        self._preparer.adapter(adapter)
+        self._preparer.bundle.check_adapter(adapter)
         chat, tokenizer = self._preparer.chat, self._preparer.tokenizer
         detokenizer = tokenizer.detokenizer(continues=passage.answers and chat.continues)
         if passage.unseen:

@@ -96,6 +96,12 @@ def test_compare_as_json_has_the_probabilities_of_every_chain(run):
     ] == [1, 1.0]
 
 
+@pytest.mark.parametrize(("option", "message"), [("--tokens", "places must be"), ("--top", "top must be")])
+def test_compare_looks_at_something(run, option, message):
+    status, out, err = run("compare", "tagline", COFFEE, "greedy", option, "0")
+    assert (status, out) == (2, "") and message in err
+
+
 def test_inspect_names_what_the_bundle_is(run):
     status, out, _ = run("inspect", "tagline")
     assert status == 0
@@ -168,6 +174,10 @@ def test_a_spoilt_bundle_is_one_line_and_status_2(run, copy, spoil, code, messag
         (["tagline", COFFEE, "-p", "top_p=NaN"], "top_p: p must be in [0, 1], got nan"),
         (["tagline", COFFEE, "--seed", "-1"], "seed must be in"),
         (["tagline", COFFEE, "--max-new-tokens", "0"], "max_new_tokens: n must be in [1, inf)"),
+        (["tagline", COFFEE, "-n", "0"], "n must be in [1, 128], got 0"),
+        (["tagline", COFFEE, "--beams", "2", "-n", "0"], "n must be in [1, 2], got 0"),
+        (["tagline", COFFEE, "--beams", "2", "--preset", "x"], "--beams and --preset exclude each other"),
+        (["tagline", COFFEE, "--preset", "nowhere"], "nowhere: cannot be read"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(run, words, message):
@@ -293,9 +303,10 @@ def test_a_command_of_a_plugin_uses_what_is_not_disabled(tmp_path, monkeypatch):
 
 
 def test_a_closed_pipe_ends_quietly():
-    command = f"{sys.executable} -m decodekit.cli plugins list --json | head -c 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stderr == ""
+    for words in ("plugins list --json", "plugins list"):
+        command = f"{sys.executable} -m decodekit.cli {words} | head -c 1; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), words
 
 
 def test_a_preset_is_a_chain_and_what_it_assumes_is_said(run, tmp_path):

@@ -173,11 +173,20 @@ def test_a_report_says_plainly_when_a_value_is_near_zero():
     assert "exact is zero under every chain, and below 1.9% at 95%" in zero.words()[0]
     near = report(records([(0, 0)] * 199 + [(1, 0)]), ["greedy", "hot"], ["exact"], logprob=False)
     assert "exact is near zero: at most 0.5%, and below 2.8%" in near.words()[0]
+    few = report(records([(0, 1)] * 19), ["greedy", "hot"], ["exact"], logprob=False)
+    assert few.words() == ["19 rows are too few to tell chains apart; give 20 or more"]
     failed = [{"row": 1, "error": {"code": "E_X"}}]
     assert report(failed, ["greedy"], ["exact"], logprob=False).words() == [
         "1 rows failed and count nowhere",
         "no row was answered",
     ]
+
+
+def test_rows_that_are_all_alike_leave_doubt_of_a_mean_too():
+    """Resampling them finds no other value."""
+    alike = [{"row": row, "choices": [{"worth": {"prefix": 0.0}}]} for row in range(20)]
+    (value,) = report(alike, ["greedy"], ["prefix"], logprob=False).values["prefix"]
+    assert (value.mean, value.low, value.high) == pytest.approx((0, 0, 0.1611), abs=5e-5)
 
 
 def test_the_plot_is_a_picture_that_stands_by_itself():
@@ -225,7 +234,15 @@ def test_eval_shows_a_table_and_what_it_tells(run, pairs, tmp_path):
     ]
     status, out, _ = run(*words, "-p", "temperature=1.2")
     assert status == 0 and "temperature=1.2, top_k=1" in " ".join(out.split()).replace("= ", "=")
-    assert "50.00%" in out and "by more than chance" in out
+    assert "50.00%" in out and "4 rows are too few" in out
+
+
+def test_eval_of_which_nothing_was_answered_says_where_to_look(run, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "x"}\n')
+    status, out, err = run(
+        "eval", "tagline", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--json"
+    )
+    assert status == 2 and not out and "no row was answered" in err and "out.jsonl says why" in err
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,7 @@ def check_defaults(decoder: Decoder, chain: Any, options: Mapping[str, Any], n: 
     from decodekit.stopping import StoppingCriterion
 
     whole("n", 1 if n is None else n, f"[1, {MAX_SAMPLES}]")
-    adapter, known = options.get("adapter"), decoder.bundle.adapters
-    if adapter is not None and adapter not in known:
-        raise ParameterError(f"adapter: {decoder.bundle.name} has {sorted(known)}, none named {adapter!r}")
+    decoder.bundle.check_adapter(options.get("adapter"))
     decoder.processors(chain)
     parse(Settings.of(options).criteria, decoder.plugins.stopping_criteria, StoppingCriterion)
 

@@ -85,12 +85,12 @@ class Eval(Command):
                 [*found],
                 logprob="logprob" in names,
             )
+        if not said.rows:
+            raise ParameterError(f"{args.input}: no row was answered; {results} says why")
         if args.plot is not None:
             write_whole(Path(args.plot), svg(said, Path(args.input).name).encode())
         if args.json:
             print(json.dumps(said.to_json(), ensure_ascii=False))
         else:
             console.show_report(args.input, said)
-        if not said.rows:
-            raise ParameterError(f"{args.input}: no row was answered; {results} says why")
         return 1 if said.failed else 0

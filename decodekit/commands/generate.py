@@ -91,7 +91,7 @@ class Generate(Command):
             "speculate": args.speculate,
         }
         if args.json or args.n is not None:
-            for c in decoder.generate(prompts, chain, n=args.n or 1, **options):
+            for c in decoder.generate(prompts, chain, n=1 if args.n is None else args.n, **options):
                 print(json.dumps(c.to_json(), ensure_ascii=False) if args.json else c.text, flush=True)
                 _keep(c, args)
             return 0
@@ -133,7 +133,17 @@ def _beams(decoder: Decoder, prompts: Iterable[str], args: argparse.Namespace) -
     """The answers of beam search, prompt by prompt."""
     if args.beams is None:
         raise ParameterError("--length-penalty is of beam search; add --beams")
-    for word in ("criterion", "max_time", "stop", "seed", "logprobs", "logprobs_at", "draft", "record"):
+    for word in (
+        "criterion",
+        "max_time",
+        "stop",
+        "seed",
+        "logprobs",
+        "logprobs_at",
+        "draft",
+        "record",
+        "preset",
+    ):
         if getattr(args, word) not in (None, []):
             raise ParameterError(f"--beams and --{word.replace('_', '-')} exclude each other; leave one out")
     if args.speculate != "off":
@@ -143,7 +153,7 @@ def _beams(decoder: Decoder, prompts: Iterable[str], args: argparse.Namespace) -
             prompt,
             args.process,
             beams=args.beams,
-            n=args.n or 1,
+            n=1 if args.n is None else args.n,
             length_penalty=1.0 if args.length_penalty is None else args.length_penalty,
             max_new_tokens=args.max_new_tokens,
             min_new_tokens=args.min_new_tokens,

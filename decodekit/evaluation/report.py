@@ -12,6 +12,7 @@ from decodekit.evaluation.intervals import Bootstrap, wilson
 from decodekit.evaluation.metrics import SHARES
 
 NEAR_ZERO = 0.05  # a value that is below it for sure
+FEW = 20  # rows of which nothing is told but their values
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Report:
         said = [f"{self.failed:,} rows failed and count nowhere"] if self.failed else []
         if not self.rows:
             return [*said, "no row was answered"]
+        if self.rows < FEW:
+            return [*said, f"{self.rows} rows are too few to tell chains apart; give {FEW} or more"]
         for name, values in self.values.items():
             if not any(value.mean for value in values):
                 said.append(
@@ -117,6 +120,7 @@ def report(
 
 
 def _value(table: Bootstrap, number: int, first: int, name: str) -> Value:
-    share = name in SHARES
-    low, high = wilson(table.sums[number], table.count) if share else table.interval(number)
+    low, high = table.interval(number)
+    if name in SHARES or (low == high and name != "logprob"):  # a mean of [0, 1] is no wider than a share
+        low, high = wilson(table.sums[number], table.count)
     return Value(float(table.means[number]), low, high, table.interval(number, first))

@@ -56,7 +56,7 @@ def read(path: Path, kind: str = "auto", *, plugins: Plugins | None = None, stri
             raise ValueError(f"more than {MAX_BYTES} bytes")
         settings = strict_json.loads(content.decode())
     except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror}") from exc
+        raise InputError(f"{path}: cannot be read ({exc.strerror or exc}); check the path") from exc
     except (ValueError, RecursionError) as exc:
         raise InputError(f"{path}: not a preset in JSON: {exc}") from exc
     return chain_from(settings, kind, plugins=plugins, strict=strict)
