@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from decodekit.completion import Completion
-from decodekit.errors import DecodekitError, InputError, ParameterError, PromptError
+from decodekit.errors import DecodekitError, InputError, ParameterError
 from decodekit.evaluation.metrics import Metric
-from decodekit.jobs.answering import FATAL, Finished, Record, Running, Started, row_error, row_seed
+from decodekit.jobs.answering import Record, Running, Started, begun, row_error, row_seed
 from decodekit.jobs.identities import identity
 from decodekit.jobs.row import Row
-from decodekit.jobs.tasks import check_names, checked_prompt, messages
+from decodekit.jobs.tasks import check_names, prompt_of
 
 if TYPE_CHECKING:
     from decodekit.decoder import Decoder
@@ -36,21 +36,12 @@ class Evaluating:
     seed: int
 
     def begin(self, row: Row) -> Started:
-        if isinstance(row.fields, InputError):
-            return Finished({"row": row.number, "id": None, "error": row_error(row.fields, row)})
-        head: Record = {"row": row.number, "id": identity(row.fields, row.number)}
-        try:
-            return self._begin(row.fields, head, row)
-        except FATAL:
-            raise
-        except DecodekitError as exc:
-            return Finished(head | {"error": row_error(exc, row)})
+        return begun(row, lambda fields: self._begin(row, fields), lambda exc: _failed(row, exc))
 
-    def _begin(self, fields: Record, head: Record, row: Row) -> Started:
+    def _begin(self, row: Row, fields: Record) -> Started:
+        head = _head(row)
         check_names(fields, FIELDS)
-        if ("prompt" in fields) == ("messages" in fields):
-            raise PromptError("a row has either a prompt or messages")
-        prompt = messages(fields["messages"]) if "messages" in fields else checked_prompt(fields["prompt"])
+        prompt = prompt_of(fields)
         wanted = fields.get("completion")
         if not isinstance(wanted, str) or not wanted.strip():
             raise ParameterError(f"completion must be a text that is not empty, got {wanted!r:.40}")
@@ -68,8 +59,17 @@ class Evaluating:
             }
             return head | {"choices": [self._choice(c, wanted) for c in completions], **known, "usage": usage}
 
-        return Running(started, finish, lambda exc: head | {"error": row_error(exc, row)})
+        return Running(started, finish, lambda exc: _failed(row, exc))
 
     def _choice(self, completion: Completion, wanted: str) -> Record:
         worth = {name: metric(completion.text, wanted) for name, metric in self.metrics.items()}
         return {"text": completion.text, "finish_reason": completion.finish_reason, "worth": worth}
+
+
+def _head(row: Row) -> Record:
+    assert not isinstance(row.fields, InputError)
+    return {"row": row.number, "id": identity(row.fields, row.number)}
+
+
+def _failed(row: Row, exc: DecodekitError) -> Record:
+    return _head(row) | {"error": row_error(exc, row)}

@@ -117,16 +117,7 @@ class Answering:
     name: str = ""
 
     def begin(self, row: Row) -> Started:
-        if isinstance(row.fields, InputError):
-            return Finished({"row": row.number, "id": None, "error": row_error(row.fields, row)})
-        try:
-            return self._begin(row, row.fields)
-        except FATAL:
-            raise
-        except DecodekitError as exc:
-            return Finished(_failed(row, row.fields, exc))
-        except Exception as exc:  # one row must not end the others
-            return Finished(_failed(row, row.fields, DecodekitError(repr(exc))))
+        return begun(row, lambda fields: self._begin(row, fields), lambda exc: _failed(row, exc))
 
     def _begin(self, row: Row, fields: Record) -> Started:
         openai = is_openai(fields)
@@ -150,7 +141,7 @@ class Answering:
             response = {"status_code": 200, "request_id": f"req-{row.number}", "body": body}
             return head | {"response": response, "error": None}
 
-        return Running(started, finish, lambda exc: _failed(row, fields, exc))
+        return Running(started, finish, lambda exc: _failed(row, exc))
 
     def _score(self, task: Task) -> Record:
         if task.completion is None:
@@ -160,6 +151,22 @@ class Answering:
             raise ParameterError(f"{', '.join(told)}: changes no score; leave it out")
         adapter = task.options.get("adapter")
         return self.decoder.score(task.completion, prompt=task.prompt, adapter=adapter).total.to_json()
+
+
+def begun(
+    row: Row, begin: Callable[[Record], Started], failed: Callable[[DecodekitError], Record]
+) -> Started:
+    """The row, begun; where that fails, its record says why, and the others go on."""
+    if isinstance(row.fields, InputError):
+        return Finished({"row": row.number, "id": None, "error": row_error(row.fields, row)})
+    try:
+        return begin(row.fields)
+    except FATAL:
+        raise
+    except DecodekitError as exc:
+        return Finished(failed(exc))
+    except Exception as exc:
+        return Finished(failed(DecodekitError(repr(exc))))
 
 
 def row_seed(job: int, id: str) -> int:
@@ -174,7 +181,9 @@ def _head(row: Row, fields: Record) -> Record:
     return {"row": row.number, **named, **({"carried": row.carried} if row.carried else {})}
 
 
-def _failed(row: Row, fields: Record, exc: DecodekitError) -> Record:
+def _failed(row: Row, exc: DecodekitError) -> Record:
+    fields = row.fields
+    assert not isinstance(fields, InputError)
     response = {"response": None} if is_openai(fields) else {}
     return _head(row, fields) | response | {"error": row_error(exc, row)}
 

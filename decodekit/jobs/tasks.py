@@ -66,11 +66,9 @@ class Tasks:
         """Of a row with a prompt or messages, and parameters beside them; null is "not given"."""
         row = {name: value for name, value in row.items() if value is not None}
         check_names(row, PLAIN)
-        if ("prompt" in row) == ("messages" in row):
-            raise PromptError("a row has either a prompt or messages")
+        prompt = prompt_of(row)
         if not isinstance(row.get("completion", ""), str):
             raise PromptError(f"completion must be a text, got {row['completion']!r:.40}")
-        prompt = messages(row["messages"]) if "messages" in row else checked_prompt(row["prompt"])
         given = {name: row[name] for name in OPTIONS if name in row}
         return self.task(row, prompt, given, n=row.get("n", self.n), completion=row.get("completion"))
 
@@ -89,12 +87,7 @@ class Tasks:
 
     def _chain(self, row: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
         stages = {name: row[name] for name in STAGES if name in row}
-        ways = [
-            w
-            for w, there in (("chain", "chain" in row), ("decodekit.processors", "processors" in own))
-            if there
-        ]
-        ways += [next(iter(stages))] if stages else []
+        ways = ["chain"] * ("chain" in row) + ["decodekit.processors"] * ("processors" in own) + [*stages][:1]
         if len(ways) > 1:
             raise ParameterError(f"{' and '.join(ways)} exclude each other; write one chain")
         if "processors" in own:
@@ -151,6 +144,13 @@ def check_names(row: Mapping[str, Any], known: Any, where: str = "") -> None:
         if name not in known:
             way_out = hint(name, known, f"fields: {', '.join(sorted(known))}")
             raise ParameterError(f"no field named {where}{name}; {way_out}")
+
+
+def prompt_of(row: Mapping[str, Any]) -> Any:
+    """A text, token ids, or messages."""
+    if ("prompt" in row) == ("messages" in row):
+        raise PromptError("a row has either a prompt or messages")
+    return messages(row["messages"]) if "messages" in row else checked_prompt(row["prompt"])
 
 
 def checked_prompt(prompt: Any) -> Any:
