@@ -46,6 +46,8 @@ def parse(written: Written, registry: Registry, kind: type) -> tuple[Link, ...]:
         return ()
     if isinstance(written, str | kind):
         written = [written]
+    if not isinstance(written, Iterable):
+        raise ParameterError(f"a chain is a text, or texts and {kind.__name__} objects, got {written!r}")
     chain: list[Link] = []
     texts: list[str] = []
     for item in written:
@@ -117,20 +119,16 @@ def _value(text: str) -> Any:
 
 def _split(text: str) -> list[str]:
     """The parts between commas that are not inside brackets or quotes."""
-    parts, depth, quoted, part = [], 0, False, ""
-    for i, character in enumerate(text):
-        if character == '"' and not (quoted and _escaped(text[:i])):
+    parts, depth, quoted, escaped, part = [], 0, False, False, ""
+    for character in text:
+        if character == '"' and not escaped:
             quoted = not quoted
         elif not quoted:
             depth += (character in "[{(") - (character in "]})")
+        escaped = quoted and character == "\\" and not escaped
         if character == "," and not quoted and depth == 0:
             parts.append(part)
             part = ""
         else:
             part += character
     return [p.strip() for p in (*parts, part) if p.strip()]
-
-
-def _escaped(before: str) -> bool:
-    """Whether what comes behind an odd number of backslashes."""
-    return (len(before) - len(before.rstrip("\\"))) % 2 == 1

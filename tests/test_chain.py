@@ -49,6 +49,7 @@ def test_a_chain_is_applied_in_the_order_written(chain, written, expected):
         ("greedy, greedy", ParameterError, "greedy is given twice"),
         ("greedy=1", ParameterError, "it takes no options"),
         ([3], ParameterError, "a chain holds texts and LogitsProcessor objects, got 3"),
+        (5, ParameterError, "a chain is a text, or texts and LogitsProcessor objects, got 5"),
         ("top_p=NaN", ParameterError, "got nan"),
     ],
 )
@@ -61,3 +62,4 @@ def test_a_quote_that_is_escaped_ends_no_text():
     from decodekit.chain import _split
 
     assert _split(r'a="x\", y", b="\\", c=1') == [r'a="x\", y"', r'b="\\"', "c=1"]
+    assert _split("a\\, b") == ["a\\", "b"]

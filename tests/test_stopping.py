@@ -80,6 +80,8 @@ def test_the_first_criterion_that_fires_gives_the_verdict():
     [
         (lambda: StopStrings([]), "need one or more non-empty strings"),
         (lambda: StopStrings(["a", ""]), "need one or more non-empty strings"),
+        (lambda: StopStrings(5), "need one or more non-empty strings, got 5"),
+        (lambda: StopStrings({"a": 1}), "need one or more non-empty strings, got {'a': 1}"),
         (lambda: StopStrings(["x"] * 17), "at most 16 strings of 1024 bytes"),
         (lambda: StopStrings(["x" * 1025]), "at most 16 strings of 1024 bytes"),
         (lambda: MaxNewTokens(0), r"max_new_tokens: n must be in \[1, inf\), got 0"),

@@ -5,7 +5,7 @@ import pytest
 from decodekit.errors import ParameterError
 from decodekit.processors import Step
 from decodekit.strategies.greedy import Greedy, greedy
-from decodekit.strategies.logit_bias import LogitBias
+from decodekit.strategies.logit_bias import LogitBias, logit_bias
 from decodekit.strategies.min_p import MinP, min_p
 from decodekit.strategies.penalties import (
     FrequencyPenalty,
@@ -140,6 +140,8 @@ def test_penalties_follow_ids_not_columns():
 def test_logit_bias_names_ids():
     out = process(LogitBias({4: 2.0, 99: 1.0}), np.zeros((1, 2), np.float32), ids=[9, 4])
     assert out.tolist() == [[0.0, 2.0]]
+    logits = np.zeros((1, 2), np.float32)
+    assert logit_bias(logits, np.asarray([[9, 4]]), {}) is logits
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,8 @@ def test_logit_bias_names_ids():
         (lambda: LogitBias({"abc": 1}), "logit_bias: bias must map token ids to numbers"),
         (lambda: LogitBias({1: float("inf")}), r"logit_bias: bias\[1\] must be in \[-100, 100\], got inf"),
         (lambda: LogitBias([1]), "logit_bias: bias must map"),
+        (lambda: LogitBias({1.5: 1}), "logit_bias: bias must map token ids to numbers, got the id 1.5"),
+        (lambda: LogitBias({"1": 1, "01": 2}), "logit_bias: bias must name each token once"),
     ],
 )
 def test_a_value_outside_its_domain_is_named_with_the_domain(make, message):

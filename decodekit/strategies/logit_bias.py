@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,8 @@ def logit_bias(logits: Array, ids: Array, bias: Mapping[int, float]) -> Array:
     ids     int [..., N], token id of each column
     bias    nats by token id; an empty one changes nothing
     """
+    if not bias:
+        return logits
     named = np.asarray(sorted(bias))
     place = np.searchsorted(named, ids).clip(max=len(named) - 1)
     added = np.where(named[place] == ids, np.asarray([bias[i] for i in named])[place], 0.0)
@@ -48,12 +52,9 @@ class LogitBias(LogitsProcessor):
     def __post_init__(self) -> None:
         if not isinstance(self.bias, Mapping):
             raise ParameterError(f"logit_bias: bias must map token ids to numbers, got {self.bias!r}")
-        try:
-            by_id = {int(id): value for id, value in self.bias.items()}  # JSON spells ids as strings
-        except (TypeError, ValueError) as exc:
-            raise ParameterError(
-                f"logit_bias: bias must map token ids to numbers, got {self.bias!r}"
-            ) from exc
+        by_id = {_id(key): value for key, value in self.bias.items()}
+        if len(by_id) < len(self.bias):
+            raise ParameterError(f"logit_bias: bias must name each token once, got {self.bias!r}")
         for id, value in by_id.items():
             real(f"logit_bias: bias[{id}]", value, "[-100, 100]")
         object.__setattr__(self, "bias", by_id)
@@ -68,6 +69,14 @@ class LogitBias(LogitsProcessor):
     @cached_property
     def _edits(self) -> Edits:
         return Edits(np.asarray([*self.bias]), add=np.asarray([*self.bias.values()]))
+
+
+def _id(key: Any) -> int:
+    """JSON spells ids as strings."""
+    whole = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    if whole or (isinstance(key, str) and re.fullmatch(r"-?[0-9]{1,18}", key)):
+        return int(key)
+    raise ParameterError(f"logit_bias: bias must map token ids to numbers, got the id {key!r}")
 
 
 @hookimpl

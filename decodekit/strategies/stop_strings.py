@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -35,7 +35,8 @@ class StopStrings(StoppingCriterion):
     after: Annotated[int, Whole("[0, inf)", "generated tokens up to which no string counts")] = 0
 
     def __post_init__(self) -> None:
-        strings = (self.strings,) if isinstance(self.strings, str) else tuple(self.strings)
+        given = (self.strings,) if isinstance(self.strings, str) else self.strings
+        strings = tuple(given) if isinstance(given, Collection) and not isinstance(given, Mapping) else ()
         if not strings or not all(isinstance(s, str) and s for s in strings):
             raise ParameterError(f"stop: need one or more non-empty strings, got {self.strings!r}")
         if len(strings) > MAX_STRINGS or any(len(s.encode()) > MAX_BYTES for s in strings):
