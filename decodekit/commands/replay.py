@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from decodekit import record
+from decodekit.commands.asking import add_machine
 from decodekit.errors import BundleError, RecordError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
@@ -28,8 +29,7 @@ class Replay(Command):
         parser.add_argument(
             "--bundle", metavar="MODEL", help="the bundle's folder; default: an embedded model of that name"
         )
-        parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-        parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+        add_machine(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object a line and record")
 
     def run(self, args: argparse.Namespace) -> int:

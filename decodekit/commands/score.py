@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodekit import json_lines
-from decodekit.commands.asking import read_text
+from decodekit.commands.asking import add_machine, read_text
 from decodekit.errors import DecodekitError, InputError, ParameterError, PromptError
 from decodekit.hookspecs import Command
 from decodekit.plugins import Plugins
@@ -46,8 +46,7 @@ class Score(Command):
             help="tokens from window to window in a text longer than the context; default: half a window",
         )
         parser.add_argument("--adapter", metavar="NAME", help="of the bundle, to score under")
-        parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-        parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+        add_machine(parser)
         parser.add_argument("--json", action="store_true", help="one JSON object")
 
     def run(self, args: argparse.Namespace) -> int:

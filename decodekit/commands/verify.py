@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from decodekit.commands.asking import add_machine
 from decodekit.hookspecs import Command
 
 
@@ -15,8 +16,7 @@ class Verify(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", help="a bundle's folder, or the name of an embedded model")
-        parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 or auto")
-        parser.add_argument("--threads", type=int, metavar="N", help="for one operator on the CPU")
+        add_machine(parser)
         parser.add_argument("--json", action="store_true", help="path, passed, and findings")
 
     def run(self, args: argparse.Namespace) -> int:
