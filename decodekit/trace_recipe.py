@@ -77,7 +77,7 @@ def _options(prepared: Prepared) -> dict[str, Any]:
     told = {}
     for field in fields(Settings):
         value = getattr(prepared.settings, field.name)
-        if field.name not in LEFT_OUT and value != field.default:
+        if field.name not in LEFT_OUT and value not in (field.default, []):
             told[field.name] = list(value) if isinstance(value, tuple | set | frozenset) else value
     return told
 

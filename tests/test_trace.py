@@ -332,6 +332,11 @@ def test_a_recipe_of_a_sample_or_of_ids_is_in_python_only(tagline, capsys):
         assert capsys.readouterr().out == trace.text + "\n"
 
 
+def test_a_recipe_says_nothing_of_what_was_not_asked_for(tagline):
+    trace = tagline.trace(COFFEE, seed=4, max_new_tokens=2, stop=[], stop_token_ids=[], tools=[])
+    assert trace.recipe == tagline.trace(COFFEE, seed=4, max_new_tokens=2).recipe
+
+
 @pytest.mark.parametrize("chain", [[Once()], [Temperature(0.5), Temperature(0.5)]], ids=repr)
 def test_what_cannot_be_written_down_has_no_recipe(tagline, chain):
     recipe = tagline.trace(COFFEE, chain, seed=4, max_new_tokens=2).recipe
