@@ -287,6 +287,7 @@ def test_real_questions_are_asked_killed_and_gone_on_with(shared, tmp_path):
         words("out"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while not (tmp_path / "out").exists() or not (tmp_path / "out").stat().st_size:
+        assert process.poll() in (None, 0), "it ended before it wrote"
         time.sleep(0.005)
     process.kill()
     assert process.wait() == -signal.SIGKILL

@@ -353,6 +353,7 @@ def test_a_command_that_was_killed_goes_on(tmp_path):
         process = subprocess.Popen(words("out"), env=environment, stderr=subprocess.DEVNULL)
         before = (tmp_path / "out").stat().st_size if (tmp_path / "out").exists() else 0
         while not (tmp_path / "out").exists() or (tmp_path / "out").stat().st_size <= before:
+            assert process.poll() in (None, 0), "it ended before it wrote"
             time.sleep(0.005)
         process.send_signal(end)
         assert process.wait() in (-signal.SIGKILL, 130)
