@@ -21,6 +21,7 @@ from decodekit.commands.trace import Trace
 from decodekit.commands.verify import Verify
 from decodekit.errors import DecodekitError, PluginWarning
 from decodekit.plugin_choice import allowed
+from decodekit.origin import version
 from decodekit.plugins import Plugins, load_plugins
 
 
@@ -63,6 +64,7 @@ def _parser(plugins: Plugins) -> argparse.ArgumentParser:
         prog="decodekit",
         description="Turn prompts into text on ONNX models, with sampling strategies as packages.",
     )
+    parser.add_argument("--version", action="version", version=f"decodekit {version('decodekit')}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     own = {
         "generate": Generate(plugins),

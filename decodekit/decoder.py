@@ -258,10 +258,6 @@ class Decoder:
         """The ids a prompt stands for, up to where the answer begins."""
         return self._preparer.encode(prompt)
 
-    def spell(self, id: int) -> str:
-        """A token as text, or as the vocabulary spells it where it has none."""
-        return self.tokenizer.decode([id]) or self.tokenizer.token(id) or ""
-
     def processors(self, chain: Written) -> tuple[LogitsProcessor, ...]:
         """The strategies a chain names, in order, bound to this model's tokens."""
         return tuple(link.strategy for link in self._preparer.chain(chain))

@@ -3,11 +3,13 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from decodekit.bundle import EMBEDDED, MANIFEST
+from decodekit.cli import main
 from decodekit.errors import DecodekitError
 
 COFFEE = "Give me a tagline for a new coffee shop."
@@ -62,6 +64,13 @@ def test_a_prompt_comes_from_standard_input(run, monkeypatch):
     _, expected, _ = run("generate", "tagline", COFFEE)
     monkeypatch.setattr(sys, "stdin", io.StringIO(COFFEE + "\n"))
     assert run("generate", "tagline", "-")[1] == expected
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"decodekit {metadata.version('decodekit')}\n"
 
 
 def test_limits_and_stops_reach_the_decoder(run):
