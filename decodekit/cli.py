@@ -20,8 +20,8 @@ from decodekit.commands.score import Score
 from decodekit.commands.trace import Trace
 from decodekit.commands.verify import Verify
 from decodekit.errors import DecodekitError, PluginWarning
-from decodekit.plugin_choice import allowed
 from decodekit.origin import version
+from decodekit.plugin_choice import allowed
 from decodekit.plugins import Plugins, load_plugins
 
 
