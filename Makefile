@@ -221,8 +221,8 @@ batch-scale: .venv/ready
 bench-batch: .venv/ready
 	.venv/bin/python tests/benchmarks/batch_throughput.py
 
-# make test-ray      batches and the server on a Ray cluster of this machine; three minutes
-# make bench-ray     what Ray costs a row and a request; ten minutes
+# make test-ray      batches and the server on a Ray cluster of this machine; four minutes
+# make bench-ray     what Ray costs a row and a request; three minutes
 .venv-ray/ready: $(SOURCES)
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/pip $(PIP_INSTALL) '.[cpu,test]' ./$(SERVER) './$(RAY)[serve,test]'

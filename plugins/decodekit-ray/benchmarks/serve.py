@@ -23,7 +23,7 @@ import httpx
 
 ASK = {"model": "tagline", "prompt": "A slogan for a bakery:", "seed": 1}
 SHORT = {**ASK, "max_tokens": 1}
-STREAM = {**ASK, "max_tokens": 64, "stream": True, "decodekit": {"ignore_eos": True}}
+STREAM = {**ASK, "max_tokens": 200, "stream": True, "decodekit": {"ignore_eos": True}}
 BETWEEN = {"proxy": "ray::ProxyActor", "ingress": "ray::ServeReplica:decodekit:ingress"}
 
 
@@ -62,13 +62,12 @@ def answer(client: httpx.Client) -> None:
 
 
 def stream(client: httpx.Client) -> tuple[float, float, int]:
-    """Seconds to the first event, seconds between two events, and how many there were."""
+    """Seconds to the first piece, seconds of a token after it, and how many pieces there were."""
     began, times = time.perf_counter(), []
     with client.stream("POST", "/v1/completions", json=STREAM) as response:
-        for line in response.iter_lines():
-            if line.startswith("data: {"):
-                times.append(time.perf_counter())
-    return times[0] - began, (times[-1] - times[0]) / (len(times) - 1), len(times)
+        for _ in response.iter_raw():
+            times.append(time.perf_counter())
+    return times[0] - began, (times[-1] - times[0]) / (STREAM["max_tokens"] - 1), len(times)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -131,14 +130,19 @@ def main() -> int:
             at_once(ray, answer, args.requests, args.clients)
             return args.requests
 
-        def events() -> int:
-            return sum(stream(ray)[2] for _ in range(max(1, args.requests // 20)))
+        told: list[int] = []  # pieces of each stream
 
-        a_request, an_event = spent(answers), spent(events)
+        def streams_of_ray() -> int:
+            told.extend(stream(ray)[2] for _ in range(max(1, args.requests // 4)))
+            return len(told)
+
+        a_request, a_stream = spent(answers), spent(streams_of_ray)
+        further = statistics.mean(told) - 1
+        a_piece = {name: (a_stream[name] - a_request[name]) / further for name in BETWEEN}
     for what, found in (
         ("a request of one token", alone),
-        ("first event of a stream", firsts),
-        ("each further event", gaps),
+        ("first piece of a stream", firsts),
+        ("each further token", gaps),
     ):
         one, two = (1e3 * statistics.median(found[name]) for name in ("plain", "ray"))
         late = [1e3 * statistics.quantiles(found[name], n=20)[-1] for name in ("plain", "ray")]
@@ -148,7 +152,7 @@ def main() -> int:
         )
     one, two = (statistics.median(rates[name]) for name in ("plain", "ray"))
     print(f"{args.clients} clients: {one:.0f} requests/s plain, {two:.0f} with Ray")
-    for what, found in (("a request", a_request), ("an event", an_event)):
+    for what, found in (("a request", a_request), ("a further piece of a stream", a_piece)):
         print(
             f"processor's time of {what}: " + ", ".join(f"{ms:.2f} ms {name}" for name, ms in found.items())
         )

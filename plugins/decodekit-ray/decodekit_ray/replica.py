@@ -30,6 +30,7 @@ from decodekit.errors import BundleError, EngineStalledError, PluginError
 from decodekit.plugins import Plugins
 from decodekit_ray.retelling import TELLING, Question, Retelling, Telling, Told
 
+PACE = 0.02  # seconds between two pieces: Ray's cost is of pieces, however many tokens they tell
 APIS = {
     "/v1/chat/completions": chat,
     "/v1/completions": completions,
@@ -120,13 +121,14 @@ class Replica:
         try:
             while True:
                 piece = await pieces.get()
-                while not pieces.empty():  # where Ray is slower than the engine, it carries more at a time
+                while not pieces.empty():
                     piece = piece.and_then(pieces.get_nowait())
                 if self._engine.failure is not None:
                     os._exit(4)
                 yield piece
                 if piece.last:
                     return
+                await asyncio.sleep(PACE)
         finally:
             work.cancel()
 

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("decodekit_server")
 
+from decodekit_ray import replica
 from decodekit_ray.replica import APIS, Model, Replica, software
 from decodekit_ray.retelling import TELLING, Question, Retelling, Telling, Told
 from decodekit_server.answers import Update
@@ -54,9 +55,9 @@ def question(path, **fields):
     return Question("POST", path, headers, json.dumps(body).encode(), "", "0123456789ab", 1_700_000_000, 7)
 
 
-def ask(replica, *args):
+def ask(asked, *args):
     async def pieces():
-        return [piece async for piece in replica.answer(*args)]
+        return [piece async for piece in asked.answer(*args)]
 
     return asyncio.run(pieces())
 
@@ -97,9 +98,11 @@ def ending(found):
 
 
 @pytest.mark.parametrize("path", APIS)
-def test_a_stream_cut_anywhere_is_one_stream(replicas, path):
+def test_a_stream_cut_anywhere_is_one_stream(replicas, path, monkeypatch):
+    monkeypatch.setattr(replica, "PACE", 0.0)
     asked = question(path, stream=True)
     whole = ask(replicas[0], asked)
+    assert len(whole) > 5
     expected = told_text(path, events(whole))
     ids = {json.dumps(e.get("id")) for e in events(whole) if isinstance(e, dict)}
     assert whole[-1].last and not any(piece.last for piece in whole[:-1])
@@ -115,6 +118,11 @@ def test_a_stream_cut_anywhere_is_one_stream(replicas, path):
         else:
             assert ending(found) == ending(events(whole))
         assert found.count("[DONE]") == events(whole).count("[DONE]")
+
+
+def test_a_fast_stream_is_told_in_fewer_pieces(replicas):
+    pieces = ask(replicas[0], question("/v1/completions", stream=True))
+    assert len(pieces) < sum(piece.events for piece in pieces) / 2
 
 
 @pytest.mark.parametrize("path", APIS)
@@ -138,11 +146,11 @@ TOOLS = {
 }
 
 
-def written(replica, path, portions, before=(), known=0):
+def written(teller, path, portions, before=(), known=0):
     """The events of an answer with calls that comes in these portions, and what each was told with."""
     telling = Telling(question(path), before, known)
     TELLING.set(telling)
-    api, served = Retelling(APIS[path]), replica._models.by_name["tagline"]
+    api, served = Retelling(APIS[path]), teller._models.by_name["tagline"]
     body = {"model": "tagline", **BODIES[path], "n": 1, **TOOLS[path]}
     if path == "/v1/responses":
         del body["top_logprobs"]
@@ -212,15 +220,15 @@ def test_who_leaves_frees_the_engine(replicas):
 
 
 def test_a_step_that_hangs_is_told_to_serve(model):
-    replica = Replica(model, Limits(stall_seconds=1e-9))
-    replica.check_health()
+    stuck = Replica(model, Limits(stall_seconds=1e-9))
+    stuck.check_health()
 
     async def look():
-        answer = replica.answer(question("/v1/chat/completions", stream=True, n=64))
+        answer = stuck.answer(question("/v1/chat/completions", stream=True, n=64))
         await anext(answer)
         with pytest.raises(EngineStalledError, match="no step for"):
             while True:
-                replica.check_health()
+                stuck.check_health()
         await answer.aclose()
 
     asyncio.run(look())
