@@ -102,7 +102,7 @@ def test_a_stream_cut_anywhere_is_one_stream(replicas, path, monkeypatch):
     monkeypatch.setattr(replica, "PACE", 0.0)
     asked = question(path, stream=True)
     whole = ask(replicas[0], asked)
-    assert len(whole) > 5
+    assert len(whole) > 1  # how many, the engine and the clock decide
     expected = told_text(path, events(whole))
     ids = {json.dumps(e.get("id")) for e in events(whole) if isinstance(e, dict)}
     assert whole[-1].last and not any(piece.last for piece in whole[:-1])
