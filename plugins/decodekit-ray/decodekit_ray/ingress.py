@@ -15,7 +15,7 @@ from typing import Any
 
 from decodekit_server import playground
 from decodekit_server.api.writing import compact
-from decodekit_server.app import ONE_MODEL, create_app
+from decodekit_server.app import ONE_MODEL, Routed, create_app
 from decodekit_server.auth import Keys
 from decodekit_server.endpoint import Endpoint, Gone, content_type, read
 from decodekit_server.errors import ApiError, is_anthropic, not_one_of
@@ -25,10 +25,9 @@ from decodekit_server.json_body import parse
 from decodekit_server.limits import Limits
 from decodekit_server.models import Models
 from ray.serve.handle import DeploymentHandle
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from decodekit_ray.asking import ask
@@ -76,9 +75,9 @@ class Ingress:
             *(Route(path, get, methods=["GET"]) for path, get in gets.items()),
             *playground.routes(),
         ]
-        self._router, known = Router(routes, redirect_slashes=False), {*posts, *gets}
+        known = {*posts, *gets}
         self._guard = Guard(
-            self._route,
+            Routed(routes),
             hosts=hosts,
             keys=keys,
             limits=limits,
@@ -89,17 +88,6 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._guard
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            if scope["type"] == "http":
-                scope["app"] = self  # so that what is not here is raised, not answered in plain text
-            await self._router(scope, receive, send)
-        except HTTPException as exc:
-            code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
-            raise ApiError(
-                exc.status_code, code, f"{scope['method'][:16]} here: {exc.detail}", more=exc.headers
-            ) from None
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

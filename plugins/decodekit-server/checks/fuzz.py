@@ -14,9 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from conftest import serving
 from decodekit_server.limits import Limits
+from decodekit_server.testing import serving
 
 import decodekit
 

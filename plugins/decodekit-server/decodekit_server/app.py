@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,13 +93,13 @@ def create_app(
     ]
     known = {route.path for route in routes if isinstance(route, Route)}
     guard = Guard(
-        _Told(Router(routes, redirect_slashes=False)),
+        Routed(routes),
         hosts=hosts or Hosts.of("127.0.0.1"),
         keys=keys or Keys(),
         limits=limits,
         metrics=desk.metrics,
-        telemetry=telemetry,
         route=lambda path: path if path in known else ONE_MODEL if path.startswith("/v1/models/") else "",
+        telemetry=telemetry,
     )
     return App(guard, desk, tuple(routes))
 
@@ -180,17 +180,17 @@ def _about(params: type[Params]) -> str:
     return (params.__doc__ or params.__name__).partition("\n")[0]
 
 
-class _Told:
-    """Makes what routes raise an error like every other."""
+class Routed:
+    """Routes, where a wrong path or method is an error like every other."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["type"] == "http":
                 scope["app"] = self  # so that a wrong method is raised, not answered in plain text
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
         except HTTPException as exc:
             code = {404: "E_NOT_FOUND", 405: "E_METHOD"}.get(exc.status_code, "E_REQUEST")
             raise ApiError(

@@ -22,7 +22,7 @@ from decodekit_server.errors import ApiError, is_anthropic, told
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
 from decodekit_server.metrics import Metrics
-from decodekit_server.telemetry import Telemetry
+from decodekit_server.telemetry import Silence, Telemetry
 
 log = logging.getLogger("decodekit_server.access")
 
@@ -38,7 +38,8 @@ SAFE = [
 class Guard:
     """An ASGI application around another.
 
-    route  the template of a path, "" for one that there is none for: a label of metrics and logs
+    route      the template of a path, "" for one that there is none for: a label of metrics and logs
+    telemetry  is told of every request; None: nobody is
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class Guard:
         keys: Keys,
         limits: Limits,
         metrics: Metrics,
-        telemetry: Telemetry,
         route: Callable[[str], str],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._app, self._hosts, self._keys = app, hosts, keys
         self._limits, self._route = limits, route
-        self._metrics, self._telemetry = metrics, telemetry
+        self._metrics, self._telemetry = metrics, telemetry or Silence()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -9,8 +9,7 @@ nothing of it is ever run.
 from __future__ import annotations
 
 import json
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from decodekit import strict_json
 from decodekit.stopping import overlap
@@ -28,7 +27,7 @@ class ToolCall:
 
     name: str
     arguments: str
-    id: str = field(default_factory=lambda: "call_" + secrets.token_hex(12))
+    id: str = ""
 
 
 Part = str | ToolCall
@@ -45,9 +44,13 @@ class PlainText:
 
 
 class MarkedCalls:
-    """Calls between marks, text around them."""
+    """Calls between marks, text around them.
 
-    def __init__(self) -> None:
+    name  with which the ids of the calls begin
+    """
+
+    def __init__(self, name: str = "call") -> None:
+        self._name, self._count = name, 0
         self._parts: list[str] = []  # of a call that is not closed yet
         self._inside = False
         self._held = ""
@@ -89,8 +92,8 @@ class MarkedCalls:
         call = read_call(text)
         if call is None:
             return self._say(OPEN + text + mark)
-        self._called = True
-        return [call]
+        self._called, self._count = True, self._count + 1
+        return [replace(call, id=f"{self._name}_{self._count}")]
 
     def _say(self, text: str) -> list[Part]:
         """Text but for the blanks at its end."""
@@ -104,9 +107,13 @@ class MarkedCalls:
 
 
 class ForcedCall:
-    """The whole text is one call."""
+    """The whole text is one call.
 
-    def __init__(self) -> None:
+    id  of the call
+    """
+
+    def __init__(self, id: str = "call") -> None:
+        self._id = id
         self._parts: list[str] = []
 
     def push(self, text: str) -> list[Part]:
@@ -115,17 +122,19 @@ class ForcedCall:
 
     def end(self) -> list[Part]:
         text = "".join(self._parts)
-        return [read_call(text) or text] if text else []
+        call = read_call(text)
+        return [replace(call, id=self._id)] if call else [text] if text else []
 
 
 Parser = PlainText | MarkedCalls | ForcedCall
 
 
-def parser(ask: Ask) -> Parser:
-    """What finds the calls in an answer."""
+def parser(ask: Ask, name: str) -> Parser:
+    """What finds the calls in the answer of that name. The same answer has the same ids in it."""
     if not ask.parsed:
         return PlainText()
-    return ForcedCall() if ask.constraint and ask.constraint.calls else MarkedCalls()
+    forced = ask.constraint is not None and ask.constraint.calls
+    return ForcedCall(f"call_{name}") if forced else MarkedCalls(f"call_{name}")
 
 
 def read_call(text: str) -> ToolCall | None:

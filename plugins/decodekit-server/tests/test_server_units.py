@@ -10,7 +10,7 @@ from decodekit_server.errors import ApiError
 from decodekit_server.json_body import parse
 from decodekit_server.limits import Limits
 from decodekit_server.params.fields import Extras, Strategy
-from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall, read_call
+from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall, parser, read_call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,3 +168,20 @@ def test_a_strategy_that_takes_text_back_streams_what_stays(server, http):
     assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == own.text
     tokens = [token["token"] for c in chunks if c["logprobs"] for token in c["logprobs"]["content"]]
     assert "".join(tokens) == own.text
+
+
+def test_calls_have_the_same_ids_each_time_an_answer_is_written():
+    """Of one answer, told again by another replica; and no id comes twice."""
+    parsed = Ask("m", [Raw("x")], parsed=True)
+    forced = Ask(
+        "m", [Raw("x")], parsed=True, constraint=Constraint("tool_call", {}, "tool_choice", calls=True)
+    )
+    marked = f"<tool_call>{CALL}</tool_call>" * 2
+
+    def ids(ask, name, text):
+        found = parser(ask, name)
+        return [part.id for part in (*found.push(text), *found.end())]
+
+    assert ids(parsed, "a", marked) == ids(parsed, "a", marked) and len(set(ids(parsed, "a", marked))) == 2
+    assert not {*ids(parsed, "a", marked)} & {*ids(parsed, "b", marked)}
+    assert ids(forced, "a", CALL) == ids(forced, "a", CALL) != ids(forced, "b", CALL)

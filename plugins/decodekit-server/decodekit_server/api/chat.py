@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from decodekit.answer import Token
@@ -107,7 +106,7 @@ class ChatWriter(ChoiceWriter):
     def __init__(self, params: ChatParams, job: Job) -> None:
         super().__init__(params, job)
         self._scored = bool(params.logprobs)
-        self._parsers: defaultdict[int, Parser] = defaultdict(partial(parser, job.ask))
+        self._parsers: dict[int, Parser] = {}
         self._calls: Counter[int] = Counter()
 
     def begin(self) -> list[Event]:
@@ -145,8 +144,10 @@ class ChatWriter(ChoiceWriter):
 
     def _parts(self, index: int, text: str, *, over: bool) -> list[Part]:
         """Text and calls that are certain now."""
-        parser = self._parsers[index]
-        return [*parser.push(text), *(parser.end() if over else ())]
+        if index not in self._parsers:
+            self._parsers[index] = parser(self._job.ask, f"{self._job.id}_{index}")
+        calls = self._parsers[index]
+        return [*calls.push(text), *(calls.end() if over else ())]
 
     def _added(self, index: int, part: Part) -> dict[str, Any]:
         if isinstance(part, str):

@@ -87,7 +87,7 @@ class MessageWriter:
         self._open = ""  # kind of the block that is being written
         self._blocks, self._called = 0, False
         self._completion: Completion | None = None
-        self._parser = parser(job.ask)
+        self._parser = parser(job.ask, job.id)
 
     def begin(self) -> list[Event]:
         return [_event("message_start", message=self._message([], None, 0))]

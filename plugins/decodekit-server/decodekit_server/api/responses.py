@@ -95,7 +95,7 @@ class ResponseWriter:
 
     def __init__(self, params: ResponsesParams, job: Job) -> None:
         self._params, self._job = params, job
-        self._parser = parser(job.ask)
+        self._parser = parser(job.ask, job.id)
         self._items: list[dict[str, Any]] = []  # that are whole
         self._number = 0
         self._text: list[str] | None = None  # of the message that is being written; None: there is none
