@@ -67,7 +67,7 @@ class Endpoint:
         if isinstance(answer, Mapping):
             return await send_json(send, 200, answer)
         first = await anext(aiter(answer))  # what fails before it has a status of its own
-        await self._stream(send, first, answer, anthropic=is_anthropic(scope["path"]))
+        await self._stream(send, first, answer, anthropic=is_anthropic(path_of(scope)))
 
     async def _stream(
         self, send: Send, first: Event, events: AsyncIterator[Event], *, anthropic: bool
@@ -101,6 +101,12 @@ async def read(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def path_of(scope: Scope) -> str:
+    """The path within this application, which may be mounted below another's."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def content_type(scope: Scope) -> str:

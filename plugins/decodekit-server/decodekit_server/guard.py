@@ -17,7 +17,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decodekit_server.auth import Keys
-from decodekit_server.endpoint import send_json
+from decodekit_server.endpoint import path_of, send_json
 from decodekit_server.errors import ApiError, is_anthropic, told
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
@@ -63,7 +63,7 @@ class Guard:
         if scope["type"] != "http":
             raise ValueError(f"no {scope['type']} here")
         began, id, status = time.perf_counter(), secrets.token_hex(8), 0
-        route = self._route(scope["path"])
+        route = self._route(path_of(scope))
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -97,7 +97,7 @@ class Guard:
                 raise
             error = told(exc)
             close = {} if body.is_whole else {"connection": "close"}  # what is left of it is not read
-            content = error.content(anthropic=is_anthropic(scope["path"]))
+            content = error.content(anthropic=is_anthropic(path_of(scope)))
             await send_json(send, error.status, content, error.headers | close)
 
     def _check(self, scope: Scope) -> str:

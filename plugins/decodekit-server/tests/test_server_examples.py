@@ -53,6 +53,26 @@ def test_an_endpoint_of_ones_own():
         assert client.post("/slogan", json={"prompt": ""}).status_code == 400
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_below_a_path_of_another_application(tagline):
+    from decodekit_server.app import create_app
+    from decodekit_server.models import Models
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from starlette.testclient import TestClient
+
+    app = create_app(Models.of({"tagline": tagline}))
+    outer = Starlette(routes=[Mount("/llm", app)])
+    with TestClient(outer, base_url="http://localhost") as client:
+        asked = {"model": "tagline", "prompt": "Fresh", "max_tokens": 2}
+        assert client.post("/llm/v1/completions", json=asked).status_code == 200
+        assert client.get("/llm/v1/messages").json()["type"] == "error"
+        assert client.get("/llm/").status_code == 200
+        metrics = client.get("/llm/metrics").text
+    assert 'decodekit_requests_total{route="/v1/completions",status="200"} 1.0' in metrics
+    app.desk.preparing.close()
+
+
 @pytest.mark.parametrize("text", (ROOT / "docs" / "serve.md").read_text().split("```json\n")[1:])
 def test_requests_on_the_page_are_answered(http, text):
     answer = http.post("/v1/chat/completions", json=json.loads(text.partition("```")[0]))
