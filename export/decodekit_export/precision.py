@@ -40,8 +40,9 @@ class Precision:
         if self.dtype == "bfloat16" and CUDA not in onnxruntime.get_available_providers():
             raise ExportError(
                 "dtype bfloat16: only CUDA computes in it, and this onnxruntime has none, so the bundle "
-                "would go unchecked; export where there is a card, with decodekit[gpu], or pass "
-                "--dtype float16, or --compact, which stores weights in bfloat16 where that loses nothing"
+                "would go unchecked; export where there is a card, with pip install 'decodekit[gpu]', or "
+                "pass --dtype float16, or --compact, which stores weights in bfloat16 where that "
+                "loses nothing"
             )
         if self.dtype not in DTYPES:
             raise ExportError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")

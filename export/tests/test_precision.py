@@ -113,7 +113,7 @@ def test_what_is_kept_keeps_every_bit(kept, checkpoint):
         ({"dtype": "float64"}, "dtype must be one of float32, float16, bfloat16, got 'float64'"),
         (
             {"dtype": "bfloat16"},
-            "only CUDA computes in it, would go unchecked; .* or pass --dtype float16",
+            "only CUDA computes in it, and .* would go unchecked; .* --dtype float16",
         ),
         ({"keep": ["lm_head"]}, "keep names what stays in float32, and all does"),
     ],
