@@ -152,8 +152,8 @@ mutants: .venv/ready
 	.venv/bin/python tests/mutants/mutants.py
 
 # make gpu-check         all that a device must prove; DEVICE=cuda:1, DEVICE=cpu to try the command,
-#                        CHECK='--bundle DIR --soak 600' and the like
-# make graph-agreement   200 random chains, in graphs and on the host; ten minutes
+#                        CHECK='--bundle DIR --soak 600' and the like; models take the longest to make
+# make graph-agreement   200 random chains, in graphs and on the host; five minutes
 # make bench-sampling    a step of sampling in a graph and on the host
 .PHONY: gpu-check graph-agreement bench-sampling
 gpu-check: .venv/ready
