@@ -73,7 +73,7 @@ PEERS = {
     ),
     TRANSFORMERS: Peer(WORDS, str(SMOL / "checkpoint"), {"temperature": 0.0}, ["transformers", "torch"]),
     BATCHING: Peer(
-        [*WORDS, "--continuous-batching"],
+        [*WORDS, "--continuous-batching", "--cb-num-blocks", "64", "--cb-block-size", "128"],
         str(SMOL / "checkpoint"),
         {"temperature": 0.0},
         ["transformers", "torch"],
