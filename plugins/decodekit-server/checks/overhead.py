@@ -3,10 +3,11 @@ What the server costs over the SDK: the same streams in this process and over HT
 
     python overhead.py BUNDLE ... [--rounds N] [--tokens N]
 
-A round asks both sides the same prompts, for one stream and for 8 at a time; who comes first changes from
-round to round. What counts are differences within a round, which a noisy machine disturbs alike:
-their median, and the interval in which that of all rounds there could be lies at 95%. Rounds go on until
-every interval is on one side of its bar. A status of 1 says that one is not below it.
+Both sides are asked the same prompts, one after the other, and who comes first changes: some short answers,
+for the time to the first byte; one stream; 8 at a time. What counts are differences within a pair of
+turns, which a noisy machine disturbs alike: their median, and the interval in which that of all pairs
+there could be lies at 95%. Rounds go on until every interval is on one side of its bar, or there were
+enough. A status of 1 says that one is not below it.
 
 CPU seconds are of the process that decodes, whose threads also spin while they wait.
 """
@@ -22,7 +23,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import wire
@@ -32,7 +33,8 @@ import decodekit
 STREAMS = (1, 8)
 PROMPT = 32  # ids
 LEAST = 8  # rounds
-PAUSE = 0.2  # seconds between turns, in which threads stop spinning
+PAUSE = 0.1  # seconds between turns, in which threads stop spinning
+FIRSTS, FEW = 8, 4  # answers a round of so many tokens, for the time to the first byte
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Turn:
     first: float
     seconds: float
     cpu: float
+
+
+Pair = tuple[Turn, Turn]
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ async def in_process(decoder: Any, prompts: Sequence[Sequence[int]], tokens: int
         async for _ in stream:
             first = first or time.perf_counter() - began
         assert len(stream.completion.tokens) == tokens
-        firsts.append(first)
+        firsts.append(first or time.perf_counter() - began)
 
     await asyncio.gather(*map(one, prompts))
     return Turn(min(firsts), time.perf_counter() - began, time.process_time() - cpu)
@@ -114,61 +119,73 @@ async def over_http(pid: int, port: int, prompts: Sequence[Sequence[int]], token
     return turn
 
 
+@dataclass
+class Sides:
+    """The two that take turns, and what their turns took, SDK first.
+
+    ids  of which prompts are made
+    """
+
+    decoder: Any
+    ids: Sequence[int]
+    pid: int
+    port: int
+    firsts: list[Pair] = field(default_factory=list)
+    streams: dict[int, list[Pair]] = field(default_factory=lambda: {count: [] for count in STREAMS})
+
+    def take_round(self, number: int, tokens: int) -> None:
+        rng = random.Random(number)  # new prompts, so that none is read already
+        for turn in range(FIRSTS):
+            self.firsts.append(self._both(1, FEW, rng, turned=bool(turn % 2)))
+        for count, pairs in self.streams.items():
+            pairs.append(self._both(count, tokens, rng, turned=bool(number % 2)))
+
+    def forget(self) -> None:
+        for pairs in (self.firsts, *self.streams.values()):
+            pairs.clear()
+
+    def _both(self, count: int, tokens: int, rng: random.Random, *, turned: bool) -> Pair:
+        prompts = [rng.choices(self.ids, k=PROMPT) for _ in range(count)]
+        turns = {}
+        for side in (1, 0) if turned else (0, 1):
+            time.sleep(PAUSE)
+            ask = over_http(self.pid, self.port, prompts, tokens) if side else None
+            turns[side] = asyncio.run(ask or in_process(self.decoder, prompts, tokens))
+        return turns[0], turns[1]
+
+
 def measure(bundle: str, most: int, tokens: int) -> list[Figure]:
     """Rounds until every bar is decided; what they give."""
-    rounds: list[dict[int, tuple[Turn, Turn]]] = []
-    figures: list[Figure] = []
     with (
         decodekit.load(bundle, device="cpu") as decoder,
-        wire.server(f"m={bundle}", "--device", "cpu") as (
-            process,
-            port,
-        ),
+        wire.server(f"m={bundle}", "--device", "cpu") as (process, port),
     ):
-        known = [id for id in range(decoder.model.vocabulary) if id not in decoder.bundle.stop_ids]
-        for number in range(most + 1):
-            taken = {}
-            for streams in STREAMS:
-                rng = random.Random(number * 100 + streams)  # new prompts, so that none is read already
-                prompts = [rng.choices(known, k=PROMPT) for _ in range(streams)]
-                sides: dict[str, Turn] = {}
-                for side in ("SDK", "server") if number % 2 else ("server", "SDK"):
-                    time.sleep(PAUSE)
-                    turn = (
-                        in_process(decoder, prompts, tokens)
-                        if side == "SDK"
-                        else over_http(process.pid, port, prompts, tokens)
-                    )
-                    sides[side] = asyncio.run(turn)
-                taken[streams] = sides["SDK"], sides["server"]
-            if number:  # the first warms up
-                rounds.append(taken)
-                figures = judge(rounds, tokens)
-            if len(rounds) >= LEAST and not any(figure.verdict == "open" for figure in figures):
+        ids = [id for id in range(decoder.model.vocabulary) if id not in decoder.bundle.stop_ids]
+        sides = Sides(decoder, ids, process.pid, port)
+        sides.take_round(0, tokens)
+        sides.forget()  # it warmed up
+        for number in range(1, most + 1):
+            sides.take_round(number, tokens)
+            figures = judge(sides, tokens)
+            if number >= LEAST and not any(figure.verdict == "open" for figure in figures):
                 break
-    print(f"{bundle}, {len(rounds)} rounds of {tokens} tokens a stream")
-    for streams in STREAMS:
-        for place, name in enumerate(("SDK", "server")):
-            turns = [taken[streams][place] for taken in rounds]
-            rate = statistics.median(streams * tokens / turn.seconds for turn in turns)
-            first = statistics.median(1000 * turn.first for turn in turns)
-            cpu = statistics.median(1000 * turn.cpu / (streams * tokens) for turn in turns)
-            print(
-                f"  {streams} at a time, {name}: {rate:.1f} tokens/s, first byte after {first:.1f} ms, "
-                f"{cpu:.2f} CPU ms a token"
-            )
+    print(f"{bundle}, {number} rounds of {tokens} tokens a stream")
+    for count, pairs in sides.streams.items():
+        for side, name in enumerate(("SDK", "server")):
+            rate = statistics.median(count * tokens / pair[side].seconds for pair in pairs)
+            cpu = statistics.median(1000 * pair[side].cpu / (count * tokens) for pair in pairs)
+            print(f"  {count} at a time, {name}: {rate:.1f} tokens/s, {cpu:.2f} CPU ms a token")
     return figures
 
 
-def judge(rounds: Sequence[dict[int, tuple[Turn, Turn]]], tokens: int) -> list[Figure]:
-    firsts = [1000 * (server.first - sdk.first) for sdk, server in (taken[1] for taken in rounds)]
-    figures = [Figure("first byte, 1 at a time", "ms", firsts, bar=3.0)]
-    for streams in STREAMS:
-        pairs = [taken[streams] for taken in rounds]
+def judge(sides: Sides, tokens: int) -> list[Figure]:
+    firsts = [1000 * (server.first - sdk.first) for sdk, server in sides.firsts]
+    figures = [Figure("first byte later, 1 at a time", "ms", firsts, bar=3.0)]
+    for count, pairs in sides.streams.items():
         lost = [100 * (1 - sdk.seconds / server.seconds) for sdk, server in pairs]
-        cpu = [1000 * (server.cpu - sdk.cpu) / (streams * tokens) for sdk, server in pairs]
-        figures.append(Figure(f"throughput lost, {streams} at a time", "%", lost, bar=5.0))
-        figures.append(Figure(f"CPU a token, {streams} at a time", "ms", cpu))
+        cpu = [1000 * (server.cpu - sdk.cpu) / (count * tokens) for sdk, server in pairs]
+        figures.append(Figure(f"throughput lost, {count} at a time", "%", lost, bar=5.0))
+        figures.append(Figure(f"more CPU a token, {count} at a time", "ms", cpu))
     return figures
 
 
