@@ -58,10 +58,11 @@ class Footprint:
 def footprint(bundle: Bundle, graph: OnnxFile) -> Footprint:
     """Of a bundle, and of its graph as `check_graph` gives it."""
     tensors = [t for t in graph.every_tensor() if t.type in BITS]
+    places = {t.external or t.name: t for t in tensors}  # a tied embedding may have two names at one place
     looked_up = _looked_up(graph)
     return Footprint(
-        stored=sum(map(_stored, tensors)),
-        loaded=sum(map(_loaded, tensors)),
+        stored=sum(map(_stored, places.values())),
+        loaded=sum(map(_loaded, places.values())),
         read=sum(_loaded(t) for t in tensors if t.name not in looked_up),
         cache=bundle.cache.bytes_per_token,
         logits=4 * bundle.vocabulary,

@@ -44,12 +44,14 @@ def load(
              are, see docs/devices.md; "auto": what is faster there, so "host" on the CPU. Tokens are the same
     engine   max_rows, cache_bytes, prefix_bytes, max_queue, deterministic, stall: see `Engine`
     """
-    bundle, tokenizer = _open(path_or_name)
+    # Weights first: while they are packed, a process takes most memory, so what can come later does.
+    bundle = open_bundle(path_or_name)
     model = _model(bundle, device, threads, canary)
+    tokenizer = _tokenizer(bundle)
     guesser = None
     if draft is not None:
-        draft_bundle, draft_tokenizer = _open(draft)
-        if not draft_tokenizer.spells_like(tokenizer):
+        draft_bundle = open_bundle(draft)
+        if not _tokenizer(draft_bundle).spells_like(tokenizer):
             raise BundleError(
                 f"{draft_bundle.path}: its tokens are not those of {bundle.path}; "
                 "a draft model needs the same tokenizer"
@@ -93,8 +95,8 @@ def _model(
     return model
 
 
-def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:
-    bundle = open_bundle(path_or_name)
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer; BundleError if it has tokens that the graph does not know."""
     tokenizer = Tokenizer(bundle.tokenizer, bundle.stop_ids)
     if bundle.vocabulary < tokenizer.size:
         raise BundleError(
@@ -102,4 +104,4 @@ def _open(path_or_name: str | os.PathLike[str]) -> tuple[Bundle, Tokenizer]:
             f"id {bundle.vocabulary} ({tokenizer.token(bundle.vocabulary)!r}) is out of reach; "
             "they are of different models"
         )
-    return bundle, tokenizer
+    return tokenizer

@@ -10,6 +10,7 @@ from test_canary import seal
 from decodekit.bundle import EMBEDDED, check_graph, open_bundle
 from decodekit.footprint import footprint
 from decodekit.inspection import describe, examine
+from decodekit.onnx_file import Graph, Node, OnnxFile, Tensor
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PLACES = [EMBEDDED / "tagline", *(FIXTURES / name for name in ("genai", "optimum", "in_place"))]
@@ -44,6 +45,18 @@ def test_a_table_of_which_rows_are_looked_up_is_not_read_by_a_step():
     assert size.loaded - size.read == 257 * 32 * 4
     size = footprint(tied, check_graph(tied))
     assert size.loaded == size.read
+
+
+def test_two_names_of_one_place_are_counted_once(tmp_path):
+    path, place = tmp_path / "model.onnx", (("location", "model.onnx.data"), ("offset", "0"))
+    tensors = [Tensor(name, "float32", (257, 32), 0, 0, place) for name in ("table", "table.rows")]
+    nodes = [
+        Node("Gather", "", "", "", ("table.rows", "ids"), ("x",), {}, (), ()),
+        Node("MatMul", "", "", "", ("x", "table"), ("logits",), {}, (), ()),
+    ]
+    graph = OnnxFile(path, {}, {"": 21}, Graph((), (), tuple(tensors), tuple(nodes)), ())
+    size = footprint(open_bundle("tagline"), graph)
+    assert size.stored == size.loaded == size.read == 257 * 32 * 4
 
 
 def test_speed_is_bandwidth_over_bytes():

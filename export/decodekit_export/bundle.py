@@ -33,6 +33,7 @@ from decodekit_export.description import (
 from decodekit_export.errors import ExportError
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import GRAPHS
+from decodekit_export.graph_file import FILE, write
 from decodekit_export.lora import read_lora
 from decodekit_export.precision import Precision
 from decodekit_export.quality import Text, compare, read_text
@@ -40,7 +41,7 @@ from decodekit_export.quantization import Quantization
 from decodekit_export.reference import Reference
 from decodekit_export.stop_ids import stop_ids
 from decodekit_export.storage import store_in_halves
-from decodekit_export.to_onnx import FILE, to_onnx, write
+from decodekit_export.to_onnx import to_onnx
 from decodekit_export.whole import whole_or_absent
 
 ADAPTER_PROMPTS = 8  # of the gate of each adapter, whose graph is the one that was checked

@@ -32,8 +32,8 @@ from decodekit_export.engine_copy import copy_for_engine
 from decodekit_export.engines import ENGINES, Engine
 from decodekit_export.errors import ExportError
 from decodekit_export.gate import check_parity
+from decodekit_export.graph_file import FILE
 from decodekit_export.stop_ids import stop_ids
-from decodekit_export.to_onnx import FILE
 from decodekit_export.whole import whole_or_absent
 
 

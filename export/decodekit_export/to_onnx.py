@@ -1,5 +1,5 @@
 """
-From a graph to an ONNX model: trace, tidy, write.
+From a graph to an ONNX model: trace and tidy.
 
 torch.onnx traces. Its own optimiser is left out, because it compares constants with a
 tolerance and so drops, for one, an epsilon of 1e-8. What is done instead is exact: fold
@@ -14,7 +14,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import onnx_ir
@@ -25,10 +24,6 @@ from onnx_ir.passes import Sequential, common
 from decodekit_export.errors import ExportError, first_line
 from decodekit_export.fusion import fuse
 from decodekit_export.graph import Graph, Input
-
-FILE = "model.onnx"
-DATA = "model.onnx.data"
-ONE_FILE = 64 << 20  # bytes of weights; more are mapped from a file of their own, not read and copied
 
 OTHERWISE = "docs/architectures.md lists what is known to work; --engine optimum has exporters of its own"
 
@@ -47,12 +42,6 @@ def to_onnx(graph: Graph) -> onnx_ir.Model:
     for value in model.graph.inputs:
         value.shape = onnx_ir.Shape(axes_of[str(value.name)])
     return model
-
-
-def write(model: onnx_ir.Model, folder: Path, *, one_file: int = ONE_FILE) -> None:
-    """Save as `model.onnx`; weights of more than `one_file` bytes go to one `model.onnx.data`."""
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    onnx_ir.save(model, folder / FILE, external_data=DATA if size > one_file else None)
 
 
 def _trace(graph: Graph) -> onnx_ir.Model:

@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from decodekit_export.cache import CacheShape, cache_shape
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.graph import GRAPHS
+from decodekit_export.graph_file import FILE, write
 from decodekit_export.precision import Precision
-from decodekit_export.to_onnx import FILE, to_onnx, write
+from decodekit_export.to_onnx import to_onnx
 
 CONTEXT = 96
 SPECIAL = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]

@@ -9,8 +9,9 @@ from decodekit_export.cache import cache_shape
 from decodekit_export.experts import Gate, Mixtures, gate_of
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import InPlaceGraph
+from decodekit_export.graph_file import FILE, write
 from decodekit_export.tiny import CONTEXT, tiny_model
-from decodekit_export.to_onnx import FILE, to_onnx, write
+from decodekit_export.to_onnx import to_onnx
 
 
 def experts_of(name, **changes):

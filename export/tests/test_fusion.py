@@ -15,8 +15,9 @@ import decodekit_export.rotary
 from decodekit_export.cache import cache_shape
 from decodekit_export.gate import check_parity
 from decodekit_export.graph import InPlaceGraph
+from decodekit_export.graph_file import DATA, FILE, write
 from decodekit_export.rotary import rotations
-from decodekit_export.to_onnx import DATA, FILE, to_onnx, write
+from decodekit_export.to_onnx import to_onnx
 
 SIZES = {
     "vocab_size": 97,

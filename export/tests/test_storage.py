@@ -6,9 +6,9 @@ import onnx_ir
 import pytest
 from onnx import TensorProto
 
+from decodekit_export.graph_file import FILE, write
 from decodekit_export.rows import ConcatenatingRows, InPlaceRows, open_session
 from decodekit_export.storage import store_in_halves
-from decodekit_export.to_onnx import FILE, write
 
 HALVES = {"float16": "FLOAT16", "bfloat16": "BFLOAT16"}
 ONLY = {"float16": 1 + 2.0**-10, "bfloat16": 2.0**-100}  # what the other cannot express

@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 
 from decodekit.graph_check import check_graph_file
+from decodekit.onnx_file import read_onnx
+from decodekit_export.graph_file import DATA, FILE, write
 from decodekit_export.rows import InPlaceRows, open_session
-from decodekit_export.to_onnx import DATA, FILE, write
 
 IN_PLACE = ["input_ids", "position_ids", "lengths", "total_length", "logit_positions"]
 CONCATENATING = ["input_ids", "attention_mask", "position_ids", "logit_positions"]
@@ -102,6 +103,37 @@ def test_large_weights_go_to_exactly_one_data_file(drawn, tmp_path):
         for path in (graph.path, tmp_path / FILE)
     )
     assert (inside == beside).all()
+
+
+def test_a_tied_embedding_in_a_file_of_weights_has_two_names_and_one_place(drawn, tmp_path):
+    """onnxruntime packs the one for the logits and lets it go; the other stays mapped for lookups."""
+    graph = drawn("Qwen2")
+    write(onnx_ir.load(graph.path), tmp_path, one_file=1000)
+    file = read_onnx(tmp_path / FILE)
+    places = {t.name: t.external for t in file.graph.initialisers if 300 in t.dims}
+    assert places.keys() == {"lm_head.weight", "lm_head.weight.rows"}
+    assert len(set(places.values())) == 1
+    (lookup,) = [node for node in file.graph.nodes if "lm_head.weight.rows" in node.inputs]
+    (product,) = [node for node in file.graph.nodes if "lm_head.weight" in node.inputs]
+    assert (lookup.operator, product.operator) == ("Gather", "FusedMatMul")
+
+    inside, beside = (
+        InPlaceRows(open_session(path), graph.shape, 1, 8).feed([[5, 6, 7]])
+        for path in (graph.path, tmp_path / FILE)
+    )
+    assert (inside == beside).all()
+
+
+def test_a_graph_written_again_leaves_its_weights_where_they_are(drawn, tmp_path):
+    model = onnx_ir.load(drawn("Qwen2").path)
+    write(model, tmp_path, one_file=1000)
+    weights = (tmp_path / DATA).stat()
+    model.graph.doc_string = "changed"
+    write(model, tmp_path, one_file=1000)
+    assert (tmp_path / DATA).stat() == weights
+    again = onnx.load(tmp_path / FILE, load_external_data=False)
+    assert again.graph.doc_string == "changed"
+    assert sum(300 in weight.dims for weight in again.graph.initializer) == 2
 
 
 def test_weights_beyond_four_gigabytes_of_one_file_are_found(drawn, tmp_path):
