@@ -14,6 +14,7 @@ from decodekit_export.data_command import Data
 from decodekit_export.engines import ENGINES
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.finetune_command import Finetune
+from decodekit_export.grid import BLOCK
 from decodekit_export.source_arguments import add_source
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class Export(Command):
             help="round weights to 4 or 8 bits, and report what it cost",
         )
         parser.add_argument(
-            "--block", type=int, default=32, metavar="N", help="weights that share a scale; more are smaller"
+            "--block",
+            type=int,
+            metavar="N",
+            help=f"weights that share a scale, by default {BLOCK}; more are smaller",
         )
         parser.add_argument(
             "--asymmetric",
@@ -99,8 +103,9 @@ class Export(Command):
         from decodekit_export.checkpoint_source import find_source
         from decodekit_export.stages import Stages
 
-        if args.asymmetric and not args.quantize:
-            raise ExportError("--asymmetric says how weights are rounded; pass --quantize too")
+        for option, given in (("--block", args.block is not None), ("--asymmetric", args.asymmetric)):
+            if given and not args.quantize:
+                raise ExportError(f"{option} says how weights are rounded; pass --quantize too")
         stages = Stages()
         source = find_source(args.source, revision=args.revision, offline=args.offline)
         stages.source(source)
@@ -136,7 +141,9 @@ class Export(Command):
             cache=args.cache,
             compact=args.compact,
             precision=Precision(args.dtype, () if args.quantize else args.keep),
-            quantization=Quantization(args.quantize, args.block, args.keep, not args.asymmetric)
+            quantization=Quantization(
+                args.quantize, BLOCK if args.block is None else args.block, args.keep, not args.asymmetric
+            )
             if args.quantize
             else None,
             adapters=_named(args.adapter),

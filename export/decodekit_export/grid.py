@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 BITS = {"int4": 4, "int8": 8}
 BLOCKS = (16, 32, 64, 128, 256)
+BLOCK = 32  # where nothing else is said
 DROPPED = np.uint32(0xFF)  # bits of an asymmetric scale: the other 16, times up to 8 of a code, are exact
 
 Weights = NDArray[np.float32]

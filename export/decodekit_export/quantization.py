@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from decodekit_export.errors import ExportError
-from decodekit_export.grid import BITS, BLOCKS, Grid
+from decodekit_export.grid import BITS, BLOCK, BLOCKS, Grid
 from decodekit_export.patterns import kept
 from decodekit_export.rewriting import MICROSOFT, constant, replace
 
@@ -38,7 +38,7 @@ class Quantization:
     """
 
     dtype: str
-    block: int = 32
+    block: int = BLOCK
     keep: Sequence[str] = ()
     symmetric: bool = True
 

@@ -64,9 +64,12 @@ def test_a_licence_that_cannot_be_read_is_an_error(checkpoint, tmp_path):
 def test_an_option_of_rounding_alone_is_an_error(checkpoint, tmp_path):
     for option, message in (
         ("--asymmetric", "pass --quantize too"),
+        ("--block 64", "--block says how weights are rounded; pass --quantize too"),
+        ("--block 0", "--block says how weights are rounded; pass --quantize too"),
+        ("--quantize int4 --block 0", "block must be one of"),
         ("--keep=lm_head", "and all does"),
         ("--text=mine.txt", "is read to report on rounding"),
     ):
         with pytest.raises(ExportError, match=message):
-            run(str(checkpoint("GPT2")), "--out", str(tmp_path / "out"), option)
+            run(str(checkpoint("GPT2")), "--out", str(tmp_path / "out"), *option.split())
     assert not (tmp_path / "out").exists()
