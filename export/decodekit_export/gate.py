@@ -9,6 +9,7 @@ measured is kept with the bundle; a bundle is written only if all roads agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from decodekit_export.reference import Reference
 from decodekit_export.rows import ROWS, Array, Feeds, Rows, no_feeds, open_session
 
 STEPS = 32  # single-token steps on each road
-BATCH = 8  # rows of a greedy batch
+BATCH = 4  # rows of a greedy batch, whose logits are all kept: 32 of a large vocabulary take 6 MB a row
 LONGEST = 4200  # tokens of the road past an attention window; eager attention is quadratic
 
 
@@ -202,11 +203,13 @@ class _Gate:
         """STEPS greedy tokens per prompt, and the logits [STEPS, V] that they come from."""
         rows = self._rows(len(prompts), max(map(len, prompts)) + STEPS)
         last = sorted({len(prompt) - 1 for prompt in prompts})
-        prefill = rows.feed(prompts, wanted=last)
-        logits = [np.stack([row[last.index(len(p) - 1)] for row, p in zip(prefill, prompts, strict=True)])]
-        while len(logits) < STEPS:
-            logits.append(rows.feed(logits[-1].argmax(-1)[:, None].tolist())[:, 0])
-        for row in np.stack(logits, axis=1):
+        logits = np.empty((len(prompts), STEPS, self._reference.vocabulary), np.float32)
+        for row, (prompt, prefill) in enumerate(zip(prompts, rows.feed(prompts, wanted=last), strict=True)):
+            logits[row, 0] = prefill[last.index(len(prompt) - 1)]
+        for step in range(1, STEPS):
+            best = logits[:, step - 1].argmax(-1)
+            logits[:, step] = rows.feed(best[:, None].tolist())[:, 0]
+        for row in logits:
             yield row.argmax(-1).tolist(), row
 
     def _compare(self, road: str, got: Array, want: Array) -> None:
@@ -239,4 +242,6 @@ def _difference(got: Array, want: Array) -> float:
     """Largest |got - want|; infinite where a number is missing or none."""
     if got.shape != want.shape:
         return float("inf")
-    return float(np.nan_to_num(np.abs(got - want), nan=np.inf).max())
+    off = got - want
+    largest = float(np.abs(off, out=off).max())
+    return float("inf") if math.isnan(largest) else largest
