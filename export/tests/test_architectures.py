@@ -68,7 +68,7 @@ def test_one_other_token_is_enough_to_fail(figures):
 
 def run(*words):
     parser = argparse.ArgumentParser()
-    command = Architectures()
+    command = Architectures(None)
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))
 

@@ -14,7 +14,7 @@ from decodekit_export.errors import ExportError
 
 def run(*argv: str) -> int:
     parser = argparse.ArgumentParser()
-    command = Export()
+    command = Export(None)
     command.add_arguments(parser)
     return command.run(parser.parse_args(argv))
 

@@ -146,7 +146,7 @@ def test_an_environment_in_which_a_checkpoint_could_run_code_is_refused(checkpoi
     ],
 )
 def test_what_an_engine_cannot_do_is_an_error(checkpoint, tmp_path, words):
-    parser, command = argparse.ArgumentParser(), Export()
+    parser, command = argparse.ArgumentParser(), Export(None)
     command.add_arguments(parser)
     out = str(tmp_path / "out")
     args = parser.parse_args([str(checkpoint("Llama")), "--out", out, "--engine", "genai", *words])

@@ -22,6 +22,6 @@ def test_the_python_example_runs(checkpoint, tmp_path, monkeypatch, capsys):
 
 def test_every_option_is_explained():
     parser = argparse.ArgumentParser()
-    Export().add_arguments(parser)
+    Export(None).add_arguments(parser)
     options = set(re.findall(r"--[a-z-]+", parser.format_help())) - {"--help"}
     assert options <= set(re.findall(r"--[a-z-]+", README.read_text(encoding="utf-8")))

@@ -61,7 +61,7 @@ def test_only_what_looks_like_a_repository_is_asked_for(hub, name):
 def test_a_model_of_the_hub_is_fetched_pinned_and_told_in_the_manifest(hub, tmp_path, capsys):
     commit = hub.branches[NAME, "main"]
     hub.repositories[NAME][commit]["LICENSE"] = b"Share alike."
-    parser, command = argparse.ArgumentParser(), Export()
+    parser, command = argparse.ArgumentParser(), Export(None)
     command.add_arguments(parser)
     words = [NAME, "--out", str(tmp_path / "bundle"), "--prompts", "1", "--json"]
     assert command.run(parser.parse_args(words)) == 0
