@@ -105,6 +105,7 @@ class Run:
         self.versions: dict[str, dict[str, str]] = {}
         self._case = case
         self._engines: dict[str, Engine] = {}
+        self._rounds = 0
 
     def __enter__(self) -> Run:
         return self
@@ -114,8 +115,13 @@ class Run:
             engine.close()
 
     def round(self, *, counted: bool) -> None:
-        """Every turn once; a turn that fails is not asked again. The first round should not count."""
-        for name, turn in self._case.turns.items():
+        """Every turn once, in turned order every other time; a turn that fails is not asked again.
+
+        The first round should not count.
+        """
+        self._rounds += 1
+        turns = list(self._case.turns.items())
+        for name, turn in turns if self._rounds % 2 else reversed(turns):
             taken = self.taken[name]
             if taken.failure:
                 continue

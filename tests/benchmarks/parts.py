@@ -32,10 +32,12 @@ def ragged(count: int) -> list[list[int]]:
     return [random_ids(length, seed) for seed, length in enumerate(lengths)]
 
 
-def stream(engine: str, model: str, prompt: Sequence[int], tokens: int, **load: Any) -> Turn:
+def stream(
+    engine: str, model: str, prompt: Sequence[int], tokens: int, *, fresh: bool = False, **load: Any
+) -> Turn:
     """One greedy stream, in tokens a second between the first and the last."""
     command = {"do": "stream", "prompt": prompt, "tokens": tokens}
-    return Turn(engine, model, command, tokens_a_second(tokens), load)
+    return Turn(engine, model, command, tokens_a_second(tokens), load, fresh)
 
 
 def tokens_a_second(tokens: int) -> Callable[[Answer], float]:
