@@ -204,8 +204,8 @@ class _Gate:
         rows = self._rows(len(prompts), max(map(len, prompts)) + STEPS)
         last = sorted({len(prompt) - 1 for prompt in prompts})
         logits = np.empty((len(prompts), STEPS, self._reference.vocabulary), np.float32)
-        for row, (prompt, prefill) in enumerate(zip(prompts, rows.feed(prompts, wanted=last), strict=True)):
-            logits[row, 0] = prefill[last.index(len(prompt) - 1)]
+        prefill = rows.feed(prompts, wanted=last)
+        logits[:, 0] = [row[last.index(len(p) - 1)] for row, p in zip(prefill, prompts, strict=True)]
         for step in range(1, STEPS):
             best = logits[:, step - 1].argmax(-1)
             logits[:, step] = rows.feed(best[:, None].tolist())[:, 0]
