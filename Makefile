@@ -244,7 +244,7 @@ architectures: .venv/ready
 	.venv/bin/decodekit architectures --results build/architectures --page docs/architectures.md
 
 # make crash            kill a fine-tuning run at 200 points and go on with it; ten minutes
-# make bench-training   trained tokens a second and memory, beside TRL; ten minutes
+# make bench-training   trained tokens a second and memory, beside TRL; writes docs/finetune.md; half an hour
 .PHONY: crash bench-training
 crash: .venv/ready
 	.venv/bin/python export/tests/crash/crash.py --points 200

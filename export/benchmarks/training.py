@@ -1,13 +1,15 @@
 """
 Trained tokens per second and memory, beside TRL's SFTTrainer with its loss on the completions only.
 
-    make bench-training
+    make bench-training                    all of it, and writes docs/finetune.md
+    python export/benchmarks/training.py --quick    only proves that it runs
 
 Same weights, same rows (the ids that decodekit makes of them), same rows in a step, same optimizer,
-float32, the same threads. Every measurement is a process of its own; engines take turns, and the median of
-the rounds is reported. Time runs from the beginning of the first step to the end of the last; beside it,
-seconds of the processor, which other programs on the machine hardly change. Memory is the highest resident
-size while training, less that before the first step.
+float32, the same threads. Every measurement is a process of its own, and its first steps are not measured.
+Engines take turns, in one order and then in the other, and what counts is the median of the ratios within
+a round, by the clock and by seconds of the processor, which other programs on the machine hardly change.
+Memory is the highest resident size while training, less that before the first step. The status is 1 if a
+bar is missed.
 """
 
 from __future__ import annotations
@@ -16,233 +18,159 @@ import argparse
 import json
 import os
 import platform
-import random
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-TAGLINE = Path(__file__).parents[1] / "recipes" / "tagline"
-STEPS, BATCH, RATE = 25, 16, 1e-3
-WINDOW, WINDOWS = 192, 4  # tokens of a packed window; windows of a step
-CASES = {  # data, engine, packed
-    "short pairs": [("trl", False), ("decodekit", False), ("trl", True), ("decodekit", True)],
-    "mixed lengths": [("trl", False), ("decodekit", False)],
-}
+from subject import SHAPES, save_rows
+
+PAGE = Path(__file__).parents[2] / "docs" / "finetune.md"
+BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
+THREADS = 2
+
+Found = dict[str, float]
 
 
-def make_base(folder: Path) -> None:
-    """A Llama of 3.5 million weights that has learnt nothing, with the tokenizer of the embedded model."""
-    import shutil
+@dataclass(frozen=True)
+class Turn:
+    """What an engine trains."""
 
-    import torch
-    import transformers
+    engine: str
+    data: str
+    packed: bool
 
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=1536,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        eos_token_id=0,
-        tie_word_embeddings=True,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-    for file in (TAGLINE / "checkpoint").glob("*"):
-        if file.name.startswith(("tokenizer", "chat_template", "generation")):
-            shutil.copy(file, folder)
+    def __str__(self) -> str:
+        engine = "TRL" if self.engine == "trl" else self.engine
+        return f"{engine}, {self.data}{', packed' * self.packed}"
 
 
-def make_data(folder: Path) -> None:
-    """The bundled pairs; and some of them strung together, to rows of 20 to 500 tokens."""
-    chance = random.Random(0)
-    pairs = [json.loads(line) for line in (TAGLINE / "demo.jsonl").read_text().splitlines()]
-    chance.shuffle(pairs)
-    mixed = []
-    for _ in range(STEPS * BATCH):
-        asked, answered = (chance.choices(pairs, k=chance.randint(1, most)) for most in (12, 8))
-        prompt, completion = (p["prompt"] for p in asked), (p["completion"] for p in answered)
-        mixed.append({"prompt": " ".join(prompt), "completion": " ".join(completion)})
-    for name, rows in (("short pairs", pairs), ("mixed lengths", mixed)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+@dataclass(frozen=True)
+class Bar:
+    """A ratio of two turns of a round: of `value`, which is at least or at most the bar, if there is one."""
+
+    one: Turn
+    other: Turn
+    value: str
+    least: float | None = None
+    most: float | None = None
+
+    def holds(self, ratio: float) -> bool:
+        return ratio >= (self.least or 0.0) and (self.most is None or ratio <= self.most)
 
 
-class Meter:
-    """Seconds and memory of the steps of a transformers trainer, whoever drives it."""
-
-    def __init__(self) -> None:
-        import transformers
-
-        class Callback(transformers.TrainerCallback):
-            def on_step_begin(_, args, state, control, **kwargs):
-                if state.global_step == 0:
-                    self.before, self.began, self.cpu = memory(), time.perf_counter(), time.process_time()
-
-            def on_step_end(_, args, state, control, **kwargs):
-                self.seconds = time.perf_counter() - self.began
-                self.cpu_seconds = time.process_time() - self.cpu
-                self.highest = memory()
-
-        self.callback = Callback()
-
-    def result(self, trained: int) -> dict[str, float]:
-        return {
-            "tokens_per_second": trained / self.seconds,
-            "tokens_per_cpu_second": trained / self.cpu_seconds,
-            "memory": (self.highest - self.before) / 2**20,
-        }
+OURS, THEIRS = (Turn(engine, "short pairs", False) for engine in ("decodekit", "trl"))
+PACKED, THEIRS_PACKED = (Turn(engine, "short pairs", True) for engine in ("decodekit", "trl"))
+MIXED, THEIRS_MIXED = (Turn(engine, "mixed lengths", False) for engine in ("decodekit", "trl"))
+SPEEDS = ("trained tokens a second", "trained tokens a CPU second")
+SHORT_BARS = [
+    *(Bar(OURS, THEIRS, speed, least=1.0) for speed in SPEEDS),
+    *(Bar(PACKED, THEIRS, speed, least=1.5) for speed in SPEEDS),
+    *(Bar(PACKED, THEIRS_PACKED, speed) for speed in SPEEDS),
+    Bar(OURS, THEIRS, "memory", most=1.0),
+    Bar(PACKED, THEIRS_PACKED, "memory", most=1.0),
+]
+MIXED_BARS = [
+    *(Bar(MIXED, THEIRS_MIXED, speed, least=1.0) for speed in SPEEDS),
+    Bar(MIXED, THEIRS_MIXED, "memory", most=1.0),
+]
+BARS = {"small": SHORT_BARS + MIXED_BARS, "third": SHORT_BARS}
 
 
-def memory() -> int:
-    """The highest resident size so far, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def rows_of(base: Path, data: Path):
-    from decodekit_export.data import load
-    from decodekit_export.data_options import reading_of
-    from decodekit_export.pretrained import open_pretrained
-    from decodekit_export.settings import Settings
-
-    start = open_pretrained(base)
-    return start, load(data, start.chat, reading_of(Settings(), start.context_length)).rows
-
-
-def decodekit(base: Path, data: Path, packed: bool, work: Path) -> dict[str, float]:
-    from decodekit_export import finetune
-    from decodekit_export.settings import Settings, Watching
-
-    meter = Meter()
-    made = finetune._trainer
-
-    def metered(*args):
-        trainer = made(*args)
-        trainer.add_callback(meter.callback)
-        return trainer
-
-    finetune._trainer = metered
-    settings = Settings(
-        max_steps=STEPS,
-        batch_size=WINDOWS if packed else BATCH,
-        pack=WINDOW if packed else None,
-        learning_rate=RATE,
-        warmup=0,
-    )
-    report = finetune.finetune(base, data, work / "out", settings, watching=Watching(endings=1))
-    return meter.result(report.trained_tokens)
-
-
-def trl(base: Path, data: Path, packed: bool, work: Path) -> dict[str, float]:
-    import datasets
-    import torch
-    import transformers
-    from trl import SFTConfig, SFTTrainer
-
-    _, rows = rows_of(base, data)
-    columns = {
-        "input_ids": [list(r.ids) for r in rows],
-        "completion_mask": [[int(m) for m in r.mask] for r in rows],
-    }
-    meter, trained = Meter(), []
-
-    class Counting(SFTTrainer):
-        def training_step(self, model, inputs, num_items_in_batch=None):
-            trained.append(int(num_items_in_batch))
-            return super().training_step(model, inputs, num_items_in_batch)
-
-    config = SFTConfig(
-        output_dir=str(work / "out"),
-        max_steps=STEPS,
-        per_device_train_batch_size=WINDOWS if packed else BATCH,
-        packing=packed,
-        max_length=WINDOW if packed else 1024,
-        completion_only_loss=True,
-        learning_rate=RATE,
-        weight_decay=0.01,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, attn_implementation="sdpa"
-    )
-    trainer = Counting(
-        model=model,
-        args=config,
-        train_dataset=datasets.Dataset.from_dict(columns),
-        processing_class=transformers.AutoTokenizer.from_pretrained(base),
-        callbacks=[meter.callback],
-    )
-    trainer.train()
-    return meter.result(sum(trained))
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=4, metavar=("ENGINE", "DATA", "PACKED", "WORK"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="may be repeated; else all")
+    parser.add_argument("--quick", action="store_true", help="a round of three steps, and no page")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/finetune.md as it is")
     args = parser.parse_args()
-    if args.one:
-        engine, data, packed, work = args.one
-        folder = Path(work)
-        with tempfile.TemporaryDirectory() as own:
-            run = {"trl": trl, "decodekit": decodekit}[engine]
-            found = run(folder / "base", folder / f"{data}.jsonl", packed == "packed", Path(own))
-        print("FOUND " + json.dumps(found))
-        return
+    rounds = 1 if args.quick else args.rounds
+    sections, missed = [], 0
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        make_base(work / "base")
-        make_data(work)
-        found: dict[tuple[str, str, bool], list[dict[str, float]]] = {}
-        for _ in range(args.rounds):
-            for data, engines in CASES.items():
-                for engine, packed in engines:
-                    found.setdefault((data, engine, packed), []).append(measured(engine, data, packed, work))
-    show(found)
+        save_rows(work)
+        for shape in args.shape or SHAPES:
+            SHAPES[shape].save_base(work / shape)
+            found = measured(shape, work, rounds, args.quick)
+            sections.append(section(shape, found))
+            missed += sum(not bar.holds(ratio(bar, found)) for bar in BARS[shape])
+    content = "\n\n".join([introduction(rounds), *sections])
+    print(content)
+    if not (args.quick or args.no_page):
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{content}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    return bool(missed) and not args.quick
 
 
-def measured(engine: str, data: str, packed: bool, work: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", engine, data, "packed" if packed else "-", str(work)]
-    threads = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+def measured(shape: str, work: Path, rounds: int, quick: bool) -> dict[Turn, list[Found]]:
+    """What each turn gave, round by round; the order of the turns is turned round from one to the next."""
+    turns = list(dict.fromkeys(turn for bar in BARS[shape] for turn in (bar.other, bar.one)))
+    found: dict[Turn, list[Found]] = {turn: [] for turn in turns}
+    for number in range(rounds):
+        for turn in turns[:: -1 if number % 2 else 1]:
+            found[turn].append(one := take(turn, shape, work, quick))
+            print(f"{shape} {number + 1}/{rounds} {turn}: {json.dumps(one)}", file=sys.stderr, flush=True)
+    return found
+
+
+def take(turn: Turn, shape: str, work: Path, quick: bool) -> Found:
+    """A turn, in a new process."""
+    steps = ["1", "2"] if quick else [str(SHAPES[shape].warm), str(SHAPES[shape].steps)]
+    packed = "packed" if turn.packed else "rows"
+    worker = Path(__file__).with_name("engine.py")
+    command = [sys.executable, worker, turn.engine, shape, turn.data, packed, work, *steps]
+    threads = {"OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     if not lines:
-        sys.exit(f"{engine}, {data}: {done.stderr[-3000:]}")
-    print(f"{engine:10} {data:14} {'packed' if packed else '':7} {lines[0][6:]}", file=sys.stderr)
-    return dict(json.loads(lines[0][6:]))
+        sys.exit(f"{turn}: {done.stderr[-3000:]}")
+    raw = json.loads(lines[0].removeprefix("FOUND "))
+    by_clock, by_processor = (raw["trained"] / raw[seconds] for seconds in ("seconds", "cpu"))
+    return {SPEEDS[0]: by_clock, SPEEDS[1]: by_processor, "memory": raw["memory"]}
 
 
-def show(found: dict[tuple[str, str, bool], list[dict[str, float]]]) -> None:
-    """A table in Markdown."""
-    median = {
-        key: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        for key, runs in found.items()
-    }
-    versions = {name: metadata.version(name) for name in ("trl", "transformers", "torch", "accelerate")}
-    print(", ".join(f"{name} {version}" for name, version in versions.items()), "on", platform.machine())
-    print(
-        "| data | engine | trained tokens/s | beside TRL | in CPU time | memory, MiB |\n" + "|---" * 6 + "|"
+def ratio(bar: Bar, found: dict[Turn, list[Found]]) -> float:
+    return statistics.median(ratios(bar, found))
+
+
+def ratios(bar: Bar, found: dict[Turn, list[Found]]) -> list[float]:
+    pairs = zip(found[bar.one], found[bar.other], strict=True)
+    return [one[bar.value] / other[bar.value] for one, other in pairs]
+
+
+def introduction(rounds: int) -> str:
+    names = ("trl", "transformers", "torch", "accelerate")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    return (
+        f"`make bench-training`, {date.today()}: {versions}, {platform.machine()}, {THREADS} threads.\n"
+        f"Medians of {rounds} rounds; a ratio is that of two turns of one round, with the least and the most."
     )
-    for (data, engine, packed), one in median.items():
-        trl = median[data, "trl", False]
-        beside, in_cpu_time = (one[n] / trl[n] for n in ("tokens_per_second", "tokens_per_cpu_second"))
-        print(
-            f"| {data} | {engine}{', packed' if packed else ''} | {one['tokens_per_second']:,.0f} "
-            f"| {beside:.2f} | {in_cpu_time:.2f} | {one['memory']:,.0f} |"
-        )
+
+
+def section(shape: str, found: dict[Turn, list[Found]]) -> str:
+    """What was measured of a shape, in Markdown."""
+    about = SHAPES[shape]
+    lines = [f"#### {about.about}", ""]
+    lines += [f"{about.batch} rows a step, {about.steps} steps after {about.warm} that are not measured.", ""]
+    lines += ["| | trained tokens/s | by CPU second | memory of the steps, MiB |", "|---|---|---|---|"]
+    for turn, values in found.items():
+        middle = [statistics.median(one[value] for one in values) for value in (*SPEEDS, "memory")]
+        lines.append(f"| {turn} | {middle[0]:,.0f} | {middle[1]:,.0f} | {middle[2]:,.0f} |")
+    lines += ["", "| beside TRL | | ratio | spread | bar | |", "|---|---|---|---|---|---|"]
+    for bar in BARS[shape]:
+        all_of_them, middle_one = ratios(bar, found), ratio(bar, found)
+        wanted = f"at least {bar.least}" if bar.least else f"at most {bar.most}" if bar.most else ""
+        verdict = ("holds" if bar.holds(middle_one) else "**missed**") if wanted else ""
+        spread = f"{min(all_of_them):.2f} to {max(all_of_them):.2f}"
+        beside = " beside packed" if bar.other.packed else ""
+        what = f"{bar.one.data}{', packed' * bar.one.packed}{beside}"
+        lines.append(f"| {what} | {bar.value} | {middle_one:.2f} | {spread} | {wanted} | {verdict} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,7 +24,7 @@ from decodekit_export.checks import check_target, check_weights, read_rows
 from decodekit_export.collate import Collate, CollatePacked, Items
 from decodekit_export.data import Dataset, Row
 from decodekit_export.ending import measure_ending
-from decodekit_export.packing import Packed, check_apart
+from decodekit_export.packing import Packed, attends_apart
 from decodekit_export.plot import can_plot, plot
 from decodekit_export.pretrained import Pretrained, open_pretrained
 from decodekit_export.progress import Display, spell
@@ -152,8 +152,9 @@ def _trainer(
     rows = prepared.train.rows
     items: Any = Items(rows)
     collate: type[Collate | CollatePacked] = Collate
+    apart = False
     if settings.pack:
-        check_apart(model)
+        apart = attends_apart(model, settings.pack)
         items, collate = Packed(rows, settings.pack, settings.seed), CollatePacked
     watched = watching.samples and rank() == 0
     return CompletionTrainer(
@@ -163,6 +164,7 @@ def _trainer(
         valid=prepared.valid.rows if prepared.valid else (),
         sampling=Sampling(prepared.asked, start, watching) if watched else None,
         save_every=saving.every,
+        apart=apart,
         callbacks=[TensorBoard(watching.tensorboard)] if watching.tensorboard and rank() == 0 else [],
         model=model,
         args=training_arguments(settings, str(checkpoints.folder.path)),

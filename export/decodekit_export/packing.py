@@ -4,7 +4,7 @@ Packing: several short rows in one window, so that little of a batch is padding.
 Which rows share a window is best-fit decreasing: the longest rows first, each into the fullest
 window that still has room for it. Rows in a window never see each other: positions begin again
 with every row, and transformers' masks keep apart what does not count on. Not every architecture
-asks for those masks, so a model is tried before it is trained.
+asks for those masks, so a model is tried before it is trained. Where it can, it does without them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from decodekit.errors import ParameterError
+from decodekit_export.packed_attention import rows_apart, takes_rows_apart
 from decodekit_export.row_file import Ints, Row, lengths_of
 
 
@@ -97,20 +98,31 @@ class Packed(Sequence[dict[str, Any]]):
 
 
 @torch.no_grad()
-def check_apart(model: Any) -> None:
-    """Refuse a model in which the rows of a window see each other."""
+def attends_apart(model: Any, capacity: int) -> bool:
+    """Whether `rows_apart` is good for the model in windows of that many tokens; otherwise, masks are.
+
+    Refuses a model in which the rows of a window see each other all the same.
+    """
     ids = torch.arange(1, 9, device=model.device).remainder(model.config.vocab_size)[None]
     positions = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]], device=model.device)
     was_training = model.training
     model.eval()
     try:
-        together = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 5:]
-        alone = model(input_ids=ids[:, 5:], use_cache=False).logits[0]
+        rows = [model(input_ids=row, use_cache=False).logits for row in (ids[:, :5], ids[:, 5:])]
+        alone = torch.cat(rows, dim=1)
+        most = 1e-4 * max(alone.abs().max().item(), 1.0)
+        if takes_rows_apart(model, capacity):
+            with rows_apart(model, positions):
+                together = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+            if (together - alone).abs().max().item() <= most:
+                return True
+        together = model(input_ids=ids, position_ids=positions, use_cache=False).logits
     finally:
         model.train(was_training)
     difference = (together - alone).abs().max().item()
-    if not difference <= 1e-4 * max(alone.abs().max().item(), 1.0):
+    if not difference <= most:
         raise ParameterError(
             f"packing: in {type(model).__name__} the rows of a window see each other "
             f"(logits differ by {difference:.2g}); train it without packing"
         )
+    return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from decodekit_export.interruption import Interrupted, Listener
 from decodekit_export.loss import following, loss_of_trained, only_trained
 from decodekit_export.notes import Notes
 from decodekit_export.order import Batches, Epochs
+from decodekit_export.packed_attention import rows_apart
 from decodekit_export.pretrained import Pretrained
 from decodekit_export.progress import Bar
 from decodekit_export.samples import Sampling
@@ -55,6 +57,7 @@ class CompletionTrainer(transformers.Trainer):
     valid       rows to evaluate on, or ()
     sampling    answers prompts at each evaluation, or None
     save_every  steps between two checkpoints
+    apart       whether the rows of packed windows attend apart, or by a mask
     """
 
     def __init__(
@@ -66,13 +69,14 @@ class CompletionTrainer(transformers.Trainer):
         valid: Sequence[Row] = (),
         sampling: Sampling | None = None,
         save_every: int = 500,
+        apart: bool = False,
         callbacks: Sequence[transformers.TrainerCallback] = (),
         **options: Any,
     ) -> None:
         self.notes = Notes()
         self._clock = Clock(settings.max_seconds, self.notes)
         self._settings, self._checkpoints, self._bar = settings, checkpoints, bar
-        self._valid, self._sampling, self._save_every = valid, sampling, save_every
+        self._valid, self._sampling, self._save_every, self._apart = valid, sampling, save_every, apart
         self._listener = Listener()
         self._from: Checkpoint | None = None
         self._visited = 0  # steps whose end was seen
@@ -152,7 +156,7 @@ class CompletionTrainer(transformers.Trainer):
         self._bar.show(self.notes.trained, max((step + 1) / self.state.max_steps, self._clock.share))
         inputs["labels"] = following(labels)
         try:
-            with only_trained(self.model, inputs["labels"]):
+            with only_trained(self.model, inputs["labels"]), self._attention(inputs):
                 loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         except torch.OutOfMemoryError as exc:
             self.model_wrapped.zero_grad()
@@ -161,6 +165,11 @@ class CompletionTrainer(transformers.Trainer):
         if not torch.isfinite(loss):
             raise not_a_number(step, loss, self._get_learning_rate(), lines, self.state.log_history)
         return loss
+
+    def _attention(self, inputs: Batch) -> AbstractContextManager[None]:
+        if not self._apart:
+            return nullcontext()
+        return rows_apart(self.model, inputs["position_ids"].to(self.args.device))
 
     # What happens between steps
 

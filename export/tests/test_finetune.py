@@ -14,6 +14,8 @@ from rich.console import Console
 
 from decodekit.cli import main
 from decodekit.errors import NumericalError, ParameterError
+from decodekit_export import finetune as finetuning
+from decodekit_export import trainer
 from decodekit_export.checkpoint import open_checkpoint
 from decodekit_export.checks import check_rows
 from decodekit_export.collate import IGNORED, Collate, Items
@@ -176,6 +178,20 @@ def test_several_steps_of_accumulated_batches_end_at_the_same_weights(tune):
     assert [loss for _, loss in parts.losses] == pytest.approx([loss for _, loss in report.losses], rel=1e-6)
     for whole, part in zip(_weights(out), _weights(parts_out), strict=True):
         torch.testing.assert_close(part, whole, atol=1e-5, rtol=0)
+
+
+def test_packed_rows_end_at_the_same_weights_apart_or_by_a_mask(tune, monkeypatch):
+    settings = replace(QUICK, epochs=4, batch_size=2, pack=90)
+    entered = []
+    rows_apart = trainer.rows_apart
+    monkeypatch.setattr(trainer, "rows_apart", lambda *given: entered.append(1) or rows_apart(*given))
+    apart, out = tune(settings, name="apart")
+    assert len(entered) == apart.steps
+    monkeypatch.setattr(finetuning, "attends_apart", lambda *_: False)
+    masked, masked_out = tune(settings, name="masked")
+    assert len(entered) == apart.steps == masked.steps
+    for one, other in zip(_weights(out), _weights(masked_out), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def _weights(folder: Path) -> list[torch.Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,8 @@ from decodekit.errors import ParameterError
 from decodekit_export.collate import IGNORED, Collate, CollatePacked, Items
 from decodekit_export.data import Row
 from decodekit_export.loss import following, loss_of_trained, only_trained
-from decodekit_export.packing import Packed, check_apart, windows_of
+from decodekit_export.packed_attention import Layout, rows_apart
+from decodekit_export.packing import Packed, attends_apart, windows_of
 from decodekit_export.pretrained import open_pretrained
 
 LENGTHS = st.lists(st.integers(1, 64), max_size=200)
@@ -61,8 +64,9 @@ def some_rows(count: int, vocabulary: int) -> list[Row]:
 KINDS = [
     (architecture, attention)
     for architecture in ("Llama", "Qwen2", "Mistral", "Gemma2", "GPT2")
-    for attention in ("sdpa", "eager")
-    if (architecture, attention) != ("Gemma2", "sdpa")  # which transformers has not
+    for attention in ("apart", "sdpa", "eager")
+    if architecture != "Gemma2" or attention == "eager"  # transformers has no other of it
+    if (architecture, attention) != ("Mistral", "apart")  # it sees eight tokens
 ]
 
 
@@ -73,14 +77,15 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(checkpoint, a
     results = []
     for packed in (False, True):
         model = start.load_model()
-        model.set_attn_implementation(attention)
+        model.set_attn_implementation("sdpa" if attention == "apart" else attention)
         items = Packed(rows, 48) if packed else Items(rows)
         batch = (CollatePacked(2) if packed else Collate(2))(list(items))
         assert sorted(batch.pop("lines")) == list(range(1, 17))
         next_ids = following(batch.pop("labels"))
-        with only_trained(model, next_ids):
+        apart = rows_apart(model, batch["position_ids"]) if packed and attention == "apart" else nullcontext()
+        with only_trained(model, next_ids), apart:
             loss = loss_of_trained(model(**batch), next_ids)
-        loss.backward()
+            loss.backward()
         results.append((loss.item(), [p.grad for p in model.parameters()]))
     assert len(Packed(rows, 48)) < len(rows) / 2
     (alone, gradients), (together, packed_gradients) = results
@@ -91,12 +96,24 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_rows_alone(checkpoint, a
 
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Mistral", "Gemma2", "GPT2"])
 def test_models_that_keep_rows_apart_may_be_packed(checkpoint, architecture):
-    check_apart(open_pretrained(checkpoint(architecture)).load_model())
+    model = open_pretrained(checkpoint(architecture)).load_model()
+    assert attends_apart(model, 48) == (architecture not in ("Gemma2", "Mistral"))
+    assert attends_apart(model, 8) == (architecture != "Gemma2")  # which has an attention of its own
+    assert model.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_the_layout_of_windows_by_hand():
+    layout = Layout.of(torch.tensor([[0, 1, 2, 0], [0, 1, 0, 1]]))
+    assert [group.tolist() for group in layout.groups] == [[[3]], [[4, 5], [6, 7]], [[0, 1, 2]]]
+    assert layout.back.tolist() == [5, 6, 7, 0, 1, 2, 3, 4]
+    (group,) = Layout.of(torch.tensor([[0, 1, 2, 3, 0, 1, 2]])).groups
+    assert group.tolist() == [[0, 1, 2, 3], [4, 5, 6, 6]]
 
 
 def test_a_model_whose_rows_see_each_other_is_refused(checkpoint):
     model = open_pretrained(checkpoint("Llama")).load_model()
     forward = model.forward
+    model.set_attn_implementation("eager")
     model.forward = lambda position_ids=None, **others: forward(**others)
     with pytest.raises(ParameterError, match="packing: in LlamaForCausalLM the rows of a window see each"):
-        check_apart(model)
+        attends_apart(model, 48)
