@@ -10,7 +10,7 @@ from decodekit.answer import Answer, Token
 from decodekit.chain import Written
 from decodekit.completion import Completion, Usage
 from decodekit.engine import Engine
-from decodekit.errors import ParameterError
+from decodekit.errors import ParameterError, PromptError
 from decodekit.model import Model
 from decodekit.parameters import whole
 from decodekit.preparation import Prepared, Preparer, Prompt
@@ -135,7 +135,9 @@ class Requests:
 
 
 def is_many(prompt: Any) -> bool:
-    """Whether it is a list of prompts."""
+    """Whether it is a list of prompts. PromptError where it is no prompt either."""
+    if not isinstance(prompt, Sequence):
+        raise PromptError(f"a prompt is text, messages, token ids, or a list of these, got {prompt!r:.80}")
     return not isinstance(prompt, str) and bool(prompt) and not isinstance(prompt[0], int | dict)
 
 
