@@ -180,7 +180,7 @@ def export_bundle(
             name=name,
             license=license,
             context_length=length,
-            stop_ids=stops,
+            stops=stops,
             graph=_describe_graph(folder / FILE, cache, shape),
             dtype=precision.dtype,
             kept_in_float32=list(precision.keep),

@@ -22,6 +22,7 @@ from decodekit_export.context_length import context_length
 from decodekit_export.errors import ExportError, ParityError
 from decodekit_export.parity import Parity
 from decodekit_export.reference import Reference
+from decodekit_export.stop_ids import stop_ids
 
 PACKAGES = ("decodekit-export", "decodekit", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -36,7 +37,7 @@ def seal(
     name: str,
     license: str | None,
     context_length: int,
-    stop_ids: list[int],
+    stops: list[int],
     **own: Any,
 ) -> None:
     """Write the manifest of a folder that is whole but for it, with a canary.
@@ -47,8 +48,8 @@ def seal(
         "name": name,
         **_describe_model(source, model),
         "context_length": context_length,
-        "stop_ids": stop_ids,
-        "allow_no_eos": not stop_ids,
+        "stop_ids": stops,
+        "allow_no_eos": not stops,
         "license": source.license if license is None else license,
         "source": {file.name: sha256(file) for file in (source.path / "config.json", *source.weights)},
         "provenance": dict(found.provenance),
@@ -57,7 +58,16 @@ def seal(
         **own,
     }
     fields["canary"] = canary(Bundle(folder, fields), Reference(model), parity).to_json()
-    write_manifest(folder, fields)
+    _check_stops(write_manifest(folder, fields), source, model)
+
+
+def _check_stops(written: Bundle, source: Checkpoint, model: PreTrainedModel) -> None:
+    """Raise ExportError unless what was written ends answers where the checkpoint does."""
+    named = stop_ids(source, model.config.vocab_size, allow_no_eos=True)
+    if written.stop_ids != frozenset(named):
+        raise ExportError(
+            f"{source.path}: names stop ids {named}, the manifest {sorted(written.stop_ids)}; nothing written"
+        )
 
 
 def require(parity: Parity, what: str) -> None:

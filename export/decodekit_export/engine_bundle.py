@@ -89,7 +89,7 @@ def export_with_engine(
             name=name,
             license=license,
             context_length=length,
-            stop_ids=stops,
+            stops=stops,
             graph=described,
             dtype="float32",
             kept_in_float32=[],

@@ -46,6 +46,15 @@ def greedy(model, ids: list[int], count: int, stops: frozenset[int]) -> list[int
     return new
 
 
+@pytest.mark.parametrize("lost", [lambda ids: ids[1:], lambda ids: [*ids, 5]], ids=["dropped", "made up"])
+def test_a_stop_token_that_is_not_the_checkpoints_is_refused(lost, source, tmp_path, monkeypatch):
+    found = decodekit_export.bundle.stop_ids
+    monkeypatch.setattr(decodekit_export.bundle, "stop_ids", lambda *a, **k: lost(found(*a, **k)))
+    with pytest.raises(ExportError, match=r"names stop ids \[.*\], the manifest \[.*\]; nothing written"):
+        export_bundle(source, tmp_path / "out", prompts=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_manifest_says_what_the_bundle_is(bundle, source):
     manifest = open_bundle(bundle.path).manifest
     assert manifest["name"] == "tiny-llama"
