@@ -1,5 +1,6 @@
 """Hostile folders: what lies around the graph, and what it is called."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -87,8 +88,16 @@ def test_m10_a_graph_with_more_tokens_than_the_tokenizer_opens(folder):
     assert open_bundle(folder).vocabulary == 512
 
 
-def test_m10_a_graph_with_fewer_tokens_than_the_tokenizer_is_not_decoded(folder, refused, attack):
-    attack("load", folder).refused("the graph knows 10 tokens, .*; id 10 .* is out of reach")
+def test_m10_a_graph_with_fewer_tokens_than_the_tokenizer_is_not_decoded(tmp_path, attack):
+    folder = Path(shutil.copytree(FIXTURES / "optimum", tmp_path / "optimum"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    known = open_bundle(folder).vocabulary
+    more = {"id": known, "content": "<more>", "special": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    write_json(
+        folder / "tokenizer.json", **tokenizer | {"added_tokens": [*tokenizer["added_tokens"], more | flags]}
+    )
+    attack("load", folder).refused(f"the graph knows {known} tokens, .*; id {known} .* is out of reach")
 
 
 # M13, M14
