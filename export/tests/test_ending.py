@@ -126,7 +126,7 @@ def tune(files, tmp_path, settings, **watching):
 def test_training_ends_early_and_the_best_weights_are_kept(files, tmp_path):
     settings = Settings(
         max_steps=40,
-        learning_rate=0.3,
+        learning_rate=3.0,
         warmup=0.5,
         valid=files / "held-out.jsonl",
         evaluate_every=2,

@@ -171,6 +171,15 @@ def test_other_settings_and_data_are_named_and_refused(tune, at_batch, data, tmp
 # Signals
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as Python has it, whatever a shell in the background left of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_in_the_middle_of_a_step_saves_once_and_ends(tune, at_batch, tmp_path, number, status):
     settings, rare = replace(QUICK, batch_size=1, accumulate=2), Saving(every=1000)
@@ -189,6 +198,7 @@ def test_a_signal_in_the_middle_of_a_step_saves_once_and_ends(tune, at_batch, tm
     assert same(weights, expected)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_second_signal_ends_at_once(tune, at_batch):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
