@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,12 +18,14 @@ from decodekit.errors import ErrorLimitError
 from decodekit.jobs.answering import Answerer, Record, Started
 from decodekit.jobs.job_file import Checkpoint
 from decodekit.jobs.journal import Journal
+from decodekit.jobs.ready import Ready
 from decodekit.jobs.row import Mark, Row
 from decodekit.jobs.sources import Source
 from decodekit.jobs.summary import Summary
 from decodekit.jobs.window import Window
 
 GROUP = 256  # records that are synced together at most
+BURSTS = 4  # rows in the engine are taken a fourth at a time
 GROUP_SECONDS = 1.0  # that a record waits at most to be synced
 CHECKPOINT_GROUPS = 16
 
@@ -68,7 +68,7 @@ class Runner:
         self._save, self._watch = save, watch
         self._running: dict[int, Started] = {}
         self._sequences = 0  # that the engine has
-        self._ready: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ready = Ready()
         self._held: dict[int, Record] = {}  # done, but not their turn yet
         self._groups, self._synced_at = 0, time.monotonic()
 
@@ -78,11 +78,12 @@ class Runner:
         rows = (row for row in self.source.rows(start) if row.number >= self.window.low)
         row = next(rows, None)
         while row or self._running:
-            room = row and self._sequences < self._ahead and self.window.reaches(row.number)
-            if row and room:
+            while row and self._room(row):
                 self._begin(row)
                 row = next(rows, None)
-            self._take(wait=not room)
+            # While others wait in the engine, rows are better handled some at a time: each time this
+            # thread wakes, it takes a processor from the model.
+            self._take(max(1, min(self._ahead // BURSTS, len(self._running))) if row else 1)
         self._commit()
         self.source.check_unchanged()
         self._save(self._checkpoint(done=True))
@@ -97,10 +98,15 @@ class Runner:
         self._sequences += started.sequences
         started.when_done(partial(self._ready.put, row.number))
 
-    def _take(self, *, wait: bool) -> None:
-        """Write what is done; wait for something, if need be."""
-        with suppress(queue.Empty):
-            self._finish(self._ready.get(block=wait, timeout=GROUP_SECONDS))
+    def _room(self, row: Row) -> bool:
+        """Whether one more row may be begun."""
+        few = self._sequences < self._ahead and len(self._ready) < self._ahead
+        return few and self.window.reaches(row.number)
+
+    def _take(self, wanted: int) -> None:
+        """Write what is done, once so many rows are."""
+        for number in self._ready.take(wanted, GROUP_SECONDS):
+            self._finish(number)
         late = time.monotonic() - self._synced_at > GROUP_SECONDS
         if self.journal.pending >= self._group or (self.journal.pending and late):
             self._commit()
