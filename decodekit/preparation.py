@@ -17,7 +17,7 @@ from decodekit.chain import Link, Written, link, parse
 from decodekit.chat import Chat
 from decodekit.companion import Companion
 from decodekit.detokenizer import Detokenizer
-from decodekit.errors import ParameterError, PromptError
+from decodekit.errors import ContextError, ParameterError, PromptError
 from decodekit.logprobs import Logprobs
 from decodekit.messages import Message
 from decodekit.ops import Array, keep
@@ -36,6 +36,7 @@ from decodekit.strategies.stop_strings import StopStrings
 from decodekit.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[Message]
+LONG = 16  # characters a token, of a prompt that is looked at before it is encoded
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ class Preparer:
             raise ParameterError("tools need a prompt that is rendered: text or messages, not token ids")
         return self.ids("prompt", prompt)  # type: ignore[arg-type]
 
+    def _check_length(self, text: str) -> None:
+        """ContextError where a text cannot fit by far, as its beginning shows; encoding it all takes long."""
+        most = self.bundle.context_length
+        if len(text) <= LONG * most:
+            return
+        known = len(self.tokenizer.encode_plain(text.strip()[: LONG * most]))
+        if known > 2 * most:
+            raise ContextError(
+                f"prompt of {len(text):,} characters, of which the first {LONG * most:,} are "
+                f"{known:,} tokens, exceeds the context window of {most}; shorten the prompt"
+            )
+
     def ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
         """Ids that a caller gave under that name, checked."""
         if not ids:
@@ -81,6 +94,7 @@ class Preparer:
 
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
         self.bundle.check_adapter(settings.adapter)
+        self._check_length(prompt if isinstance(prompt, str) else _last_text(prompt))
         ids = self.encode(prompt, settings.tools)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)
@@ -200,3 +214,10 @@ def origin(bundle: Bundle, model: Any) -> dict[str, Any]:
     runtime = {} if session is None else {"onnxruntime": session.version, "provider": model.provider}
     versions = {name: metadata.version(name) for name in ("decodekit", "numpy")}
     return {"bundle": bundle.name, "bundle_sha256": bundle.sha256, "made_by": versions | runtime}
+
+
+def _last_text(messages: Any) -> str:
+    """The text of the last message, which no template leaves out; "" where there is none."""
+    last = messages[-1] if isinstance(messages, Sequence) and messages else None
+    content = last.get("content") if isinstance(last, Mapping) else None
+    return content if isinstance(content, str) else ""

@@ -179,6 +179,11 @@ def test_a_strategy_that_fails_ends_its_own_request_only(decoder):
         ({"prompt": ""}, PromptError, "prompt is empty; give at least one character"),
         ({"prompt": []}, PromptError, "prompt is empty; give at least one token id"),
         ({"prompt": [1, 10**6]}, PromptError, r"prompt\[1\] must be a token id in \[0, \d+\), got 1000000"),
+        (
+            {"prompt": "word " * 60_000},
+            ContextError,
+            r"of which the first [\d,]+ are [\d,]+ tokens, exceeds the context window",
+        ),
         ({"prompt": 5}, PromptError, "a prompt is text, messages, token ids, or a list of these, got 5"),
         ({"prompt": {"a": 1}}, PromptError, "a prompt is text, messages, token ids, or a list of these, got"),
         ({"prompt": [-1]}, PromptError, r"prompt\[0\] must be a token id"),
