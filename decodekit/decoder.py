@@ -258,6 +258,10 @@ class Decoder:
         """The ids a prompt stands for, up to where the answer begins."""
         return self._preparer.encode(prompt)
 
+    def check_length(self, prompt: Prompt) -> None:
+        """ContextError where a prompt cannot fit by far; much quicker than to encode it. `prepare` does it."""
+        self._preparer.check_length(prompt)
+
     def processors(self, chain: Written) -> tuple[LogitsProcessor, ...]:
         """The strategies a chain names, in order, bound to this model's tokens."""
         return tuple(link.strategy for link in self._preparer.chain(chain))

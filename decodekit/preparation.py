@@ -61,8 +61,9 @@ class Preparer:
             raise ParameterError("tools need a prompt that is rendered: text or messages, not token ids")
         return self.ids("prompt", prompt)  # type: ignore[arg-type]
 
-    def _check_length(self, text: str) -> None:
+    def check_length(self, prompt: Prompt) -> None:
         """ContextError where a text cannot fit by far, as its beginning shows; encoding it all takes long."""
+        text = prompt if isinstance(prompt, str) else _last_text(prompt)
         most = self.bundle.context_length
         if len(text) <= LONG * most:
             return
@@ -94,7 +95,7 @@ class Preparer:
 
     def prepare(self, prompt: Prompt, chain: Written, settings: Settings) -> Prepared:
         self.bundle.check_adapter(settings.adapter)
-        self._check_length(prompt if isinstance(prompt, str) else _last_text(prompt))
+        self.check_length(prompt)
         ids = self.encode(prompt, settings.tools)
         room = self.bundle.room(len(ids), settings.max_new_tokens)
         links = self.chain(chain)

@@ -125,11 +125,23 @@ def prepare_job(ask: Ask, served: Served, tenant: str, limits: Limits) -> Job:
     }
     prepared: list[Prepared] = []
     for prompt in ask.prompts:
+        decoder.check_length(_said(prompt))
         ids = encode(prompt, decoder)
         options["max_new_tokens"] = ask.max_tokens or _room(ask, decoder, len(ids), limits)
         prepared.append(decoder.prepare(ids, chain, **options))
         options["seed"] = prepared[0].seed
     return Job(ask, served, tuple(prepared))
+
+
+def _said(prompt: Prompt) -> Any:
+    """A prompt as the SDK takes it."""
+    return (
+        prompt.messages
+        if isinstance(prompt, Dialogue)
+        else prompt.text
+        if isinstance(prompt, Raw)
+        else prompt
+    )
 
 
 def encode(prompt: Prompt, decoder: Decoder) -> tuple[int, ...]:
