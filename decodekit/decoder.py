@@ -259,7 +259,7 @@ class Decoder:
         return self._preparer.encode(prompt)
 
     def check_length(self, prompt: Prompt) -> None:
-        """ContextError where a prompt cannot fit by far; much quicker than to encode it. `prepare` does it."""
+        """ContextError where a prompt cannot fit by far, quicker than encoding it; `prepare` does it too."""
         self._preparer.check_length(prompt)
 
     def processors(self, chain: Written) -> tuple[LogitsProcessor, ...]:
