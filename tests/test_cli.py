@@ -177,7 +177,8 @@ def test_a_spoilt_bundle_is_one_line_and_status_2(run, copy, spoil, code, messag
     [
         (["nowhere", COFFEE], "no such folder"),
         (["tagline", ""], "prompt is empty"),
-        (["tagline", "x" * 5000], "exceed the context window"),
+        (["tagline", "x" * 5000], "exceeds the context window of 256"),
+        (["tagline", "word " * 300], "exceed the context window"),
         (["tagline", COFFEE, "-p", "topp=0.9"], "did you mean 'top_p'?"),
         (["tagline", COFFEE, "-p", "top_p=1.2"], "top_p: p must be in [0, 1], got 1.2"),
         (["tagline", COFFEE, "-p", "top_p=NaN"], "top_p: p must be in [0, 1], got nan"),

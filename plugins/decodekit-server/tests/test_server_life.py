@@ -273,9 +273,18 @@ def test_told_to_end_it_lets_answers_end(process):
     assert run.wait(10) == -signal.SIGTERM
 
 
+@pytest.fixture
+def hangs_up():
+    """SIGHUP as a terminal has it, whatever `nohup` left of it for those that are started here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangs_up")
 def test_a_hundred_streams_end_by_word_where_the_terminal_closes(process):
     """Some come to their end in the time left, the others are told; none just stops."""
-    run, url = process("tagline", "--rows", "1", "--limit", "drain_seconds=0.5")
+    run, url = process("tagline", "--rows", "8", "--limit", "drain_seconds=0.5")
     prompts = [
         {"model": "tagline", "prompt": [300 + i], "stream": True, "max_tokens": 250} for i in range(100)
     ]
