@@ -109,8 +109,8 @@ MUTANTS = [
     ),
     Planted(
         name="columns are taken for ids",
-        old="        if self.whole:\n            return ids[ids < self.ids.shape[-1]]",
-        new="        if True:\n            return ids[ids < self.ids.shape[-1]]",
+        old="        if self.whole:\n            there",
+        new="        if True:\n            there",
         tests=PENALTIES,
     ),
     Planted(

@@ -164,13 +164,13 @@ MUTANTS = [
     ),
     Repetition(
         name="encoder_repetition sees the answer",
-        old="prompts = [row.prompt for row in step.rows]",
-        new="prompts = [row.ids for row in step.rows]",
+        old="Edits(row.prompt, factor=1 / self.theta)",
+        new="Edits(row.ids, factor=1 / self.theta)",
     ),
     Repetition(
         name="encoder_repetition discourages",
-        old="step, prompts, 1 / self.theta, once",
-        new="step, prompts, self.theta, once",
+        old="Edits(row.prompt, factor=1 / self.theta)",
+        new="Edits(row.prompt, factor=self.theta)",
     ),
     Repetition(
         name="dry counts one token more",

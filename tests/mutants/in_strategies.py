@@ -14,13 +14,13 @@ Planted = partial(Mutant, package="decodekit")
 MUTANTS = [
     Planted(
         name="softmax over the wrong axis",
-        old="return exp / xp.sum(exp, axis=-1, keepdims=True)",
-        new="return exp / xp.sum(exp, axis=0, keepdims=True)",
+        old="return exp / xp.astype(xp.sum(exp, axis=-1, keepdims=True, dtype=xp.float64)",
+        new="return exp / xp.astype(xp.sum(exp, axis=0, keepdims=True, dtype=xp.float64)",
         tests=EXACT,
     ),
     Planted(
         name="log-softmax is not normalised",
-        old="return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))",
+        old="return shifted - xp.astype(xp.log(total), logits.dtype)",
         new="return shifted",
         tests=TYPICAL,
     ),
@@ -59,8 +59,8 @@ MUTANTS = [
     ),
     Planted(
         name="the pruned top_k looks at too few",
-        old="np.flatnonzero(~(row < kth_largest(best, k)))",
-        new="np.flatnonzero(~(row < kth_largest(best, max(1, k // 2))))",
+        old="bound = kth_largest(best, k)",
+        new="bound = kth_largest(best, max(1, k // 2))",
         tests=("tests/test_ops.py", *STRATEGIES),
     ),
     Planted(
@@ -119,8 +119,8 @@ MUTANTS = [
     ),
     Planted(
         name="the entropy is in bits",
-        old="return -xp.sum(p * xp.where(p > 0, log_p, xp.zeros_like(log_p))",
-        new="return -xp.sum(p / 0.6931 * xp.where(p > 0, log_p, xp.zeros_like(log_p))",
+        old="terms = p * xp.where(p > 0, log_p, xp.zeros_like(log_p))",
+        new="terms = p / 0.6931 * xp.where(p > 0, log_p, xp.zeros_like(log_p))",
         tests=TYPICAL,
     ),
     Planted(
