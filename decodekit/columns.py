@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from decodekit.ops import Array, few_true, keep
+from decodekit.ops import Array, keep, true_columns
 from decodekit.processors import Step
 
 WORTH = 4  # columns are dropped where a fourth of them is left at most: a copy costs too
@@ -33,10 +33,10 @@ def best_columns(logits: Array, step: Step) -> tuple[Array, Step]:
 def keep_columns(logits: Array, step: Step, kept: Array) -> tuple[Array, Step]:
     """The one row of logits [1, N] without what is not `kept`, see `LogitsProcessor.survivors`."""
     if kept.dtype == bool:
-        count = np.count_nonzero(kept)
+        count = int(np.count_nonzero(kept))
         if count * WORTH > len(kept):
             return keep(logits, kept[None]), step
-        kept = few_true(kept) if count * 64 < len(kept) else np.flatnonzero(kept)
+        kept = true_columns(kept, count)
     ids = kept[None] if step.whole else step.ids[:, kept]
     return logits[:, kept], replace(step, ids=ids)
 
@@ -51,7 +51,7 @@ def drop_removed_columns(logits: Array, step: Step) -> tuple[Array, Step]:
     kept = np.full((len(logits), width), -np.inf, logits.dtype)
     ids = np.broadcast_to(step.ids[:, :1], kept.shape).copy()
     for row, count in enumerate(counts):
-        columns = np.flatnonzero(alive[row])  # in column order: ties break alike
+        columns = true_columns(alive[row], count)  # in column order: ties break alike
         kept[row, :count] = logits[row, columns]
         ids[row, :count] = step.ids[row, columns]
     return kept, replace(step, ids=ids)

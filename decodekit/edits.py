@@ -68,18 +68,16 @@ def apply_mask(logits: Array, mask: Array, ids: Array | None = None) -> Array:
     return np.minimum(logits, bounds, out=bounds)
 
 
-def few_allowed(mask: Array, size: int) -> Array | None:
-    """Whether each of `size` tokens is allowed, bool; None: many are, and `apply_mask` is faster."""
-    if np.count_nonzero(mask) * 4 > len(mask):
-        return None
+def allowed(mask: Array, size: int) -> Array:
+    """Whether each of `size` tokens is allowed, bool; those beyond the mask are not."""
     return np.unpackbits(fitted(mask, size), count=size, bitorder="little").view(bool)
 
 
 def mask_of(ids: Array, size: int) -> Array:
     """The mask of a vocabulary of `size` tokens that allows these ids."""
-    allowed = np.zeros(size, bool)
-    allowed[ids] = True
-    return np.packbits(allowed, bitorder="little")
+    those = np.zeros(size, bool)
+    those[ids] = True
+    return np.packbits(those, bitorder="little")
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from decodekit.edits import Edits, apply_mask, few_allowed
+from decodekit.edits import Edits, allowed, apply_mask
 from decodekit.history import History
 from decodekit.ops import Array
 from decodekit.parameters import check
@@ -143,7 +143,7 @@ class LogitsProcessor:
         """
         told = type(self).mask is not LogitsProcessor.mask and step.whole
         mask = self.mask(step.rows[0], state) if told else None
-        return None if mask is None else few_allowed(mask, logits.shape[-1])
+        return None if mask is None else allowed(mask, logits.shape[-1])
 
     def accept(self, logits: Array, column: Array, state: State) -> State:
         """State after `column` int [B] was drawn from the `logits` that `process` returned."""

@@ -27,9 +27,14 @@ def top_k(logits: Array, k: int | Array) -> Array:
     n = logits.shape[-1]
     if k >= n:
         return logits
-    if array_namespace(logits) is np and n > SMALL and k <= n // BLOCK:
+    if array_namespace(logits) is np and _prunes(n, k):
         return top_k_pruned(logits, k)
     return keep(logits, logits >= kth_largest(logits, k))
+
+
+def _prunes(n: int, k: int) -> bool:
+    """Whether k of n candidates are found faster without ordering all of them."""
+    return n > SMALL and k <= n // BLOCK
 
 
 def top_k_pruned(logits: Array, k: int) -> Array:
@@ -60,8 +65,7 @@ class TopK(LogitsProcessor):
         return top_k(logits, self.k) if self.k > 0 else logits
 
     def survivors(self, logits: Array, step: Step, state: State) -> Array | None:
-        n = logits.shape[-1]
-        return k_best(logits[0], self.k) if n > SMALL and 0 < self.k <= n // BLOCK else None
+        return k_best(logits[0], self.k) if self.k > 0 and _prunes(logits.shape[-1], self.k) else None
 
 
 @hookimpl

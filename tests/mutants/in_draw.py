@@ -97,8 +97,8 @@ MUTANTS = [
     ),
     Planted(
         name="dropping columns turns their order round",
-        old="columns = np.flatnonzero(alive[row])  #",
-        new="columns = np.flatnonzero(alive[row])[::-1]  #",
+        old="columns = true_columns(alive[row], count)  #",
+        new="columns = true_columns(alive[row], count)[::-1]  #",
         tests=(*DRAW, *STRATEGIES),
     ),
     Planted(

@@ -22,10 +22,7 @@ class Cursor:
     """For one sequence, one thread at a time. Equal to every cursor of the same grammar: a memo, not a state.
 
     fresh  a matcher that has read nothing; it is copied, never moved
-    mask   what may come after the answer it was last asked for, uint8 [W]; None: nobody looked yet
     """
-
-    mask: Array | None = None
 
     def __init__(self, fresh: llguidance.LLMatcher) -> None:
         self._fresh = fresh
@@ -34,9 +31,7 @@ class Cursor:
 
     def at(self, answer: Array) -> llguidance.LLMatcher:
         """The matcher after these ids, int64 [T]. Astray where the grammar does not allow one of them."""
-        if np.array_equal(self._read, answer):
-            return self._matcher
-        self.mask, known = None, _common(self._read, answer)
+        known = _common(self._read, answer)
         back = len(self._read) - known
         if back and not self._matcher.rollback(back):
             self._matcher, known = self._fresh.deep_copy(), 0

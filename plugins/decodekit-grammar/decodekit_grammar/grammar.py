@@ -87,13 +87,10 @@ class Grammar(LogitsProcessor):
         if self._ended(row):  # after a stop token only stop tokens
             return mask_of(sorted(self._ends), self._tokenizer.size)
         matcher = self._matcher(row, state[0])
-        if state[0].mask is None:
-            mask = matcher.compute_bitmask()
-            if matcher.is_error() or (matcher.is_stopped() and not matcher.is_accepting()):
-                raise self._stuck(row, matcher.get_error() or matcher.stop_reason())
-            state[0].mask = np.frombuffer(mask, np.uint8)
-        found: Array = state[0].mask
-        return found
+        mask = matcher.compute_bitmask()
+        if matcher.is_error() or (matcher.is_stopped() and not matcher.is_accepting()):
+            raise self._stuck(row, matcher.get_error() or matcher.stop_reason())
+        return np.frombuffer(mask, np.uint8)
 
     def _matcher(self, row: History, cursor: Cursor) -> llguidance.LLMatcher:
         try:
