@@ -14,16 +14,15 @@ from contextlib import aclosing
 from typing import Any
 
 from decodekit_server import playground
-from decodekit_server.api.writing import compact
 from decodekit_server.app import ONE_MODEL, Routed, create_app
 from decodekit_server.auth import Keys
-from decodekit_server.endpoint import Endpoint, Gone, content_type, read
-from decodekit_server.errors import ApiError, is_anthropic, not_one_of
+from decodekit_server.endpoint import Endpoint, Gone, content_type, done_for, error_event, read
+from decodekit_server.errors import ApiError, is_anthropic
 from decodekit_server.guard import Guard
 from decodekit_server.hosts import Hosts
 from decodekit_server.json_body import parse
 from decodekit_server.limits import Limits
-from decodekit_server.models import Models
+from decodekit_server.models import Models, unknown_model
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -95,16 +94,7 @@ class Ingress:
         except Gone:
             return
         engine = self._named(body, content_type(scope))
-        work = asyncio.create_task(self._forward(engine, _question(scope, body), send))
-        gone = asyncio.create_task(_gone(receive))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()  # raises what it raised
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+        await done_for(receive, self._forward(engine, _question(scope, body), send))
 
     def _named(self, body: bytes, kind: str) -> DeploymentHandle:
         """Who answers for the model that a body names; anybody for a body without, who says what is wrong."""
@@ -116,8 +106,7 @@ class Ingress:
     def _find(self, name: str) -> DeploymentHandle:
         if name in self._by_name:
             return self._by_name[name]
-        way_out = not_one_of(name[:128], self._by_name)
-        raise ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {way_out}", "model")
+        raise unknown_model(name, self._by_name)
 
     async def _forward(self, engine: DeploymentHandle, question: Question, send: Send) -> None:
         begun = False
@@ -133,14 +122,9 @@ class Ingress:
         except ApiError as error:
             if not begun:
                 raise
-            await send(self._cut(question, error))
-
-    def _cut(self, question: Question, error: ApiError) -> dict[str, Any]:
-        """The end of a stream that cannot be gone on with, so that nobody takes it for whole."""
-        theirs = is_anthropic(question.path)
-        data = compact(error.content(anthropic=theirs))
-        body = ("event: error\n" if theirs else "") + f"data: {data}\n\n"
-        return {"type": "http.response.body", "body": body.encode(), "more_body": False}
+            # Nobody may take a stream that cannot be gone on with for whole.
+            body = error_event(error, is_anthropic(question.path))
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _models(self, request: Request) -> Response:
         found = await asyncio.gather(*(self._get(engine, "/v1/models") for engine in self._first.values()))
@@ -199,8 +183,3 @@ def _start(piece: Piece) -> dict[str, Any]:
     assert piece.head is not None
     status, headers = piece.head
     return {"type": "http.response.start", "status": status, "headers": list(headers)}
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -16,8 +16,7 @@ from typing import Any
 
 from decodekit_server.api import chat, completions, messages, responses
 from decodekit_server.app import create_app
-from decodekit_server.endpoint import Endpoint, send_json
-from decodekit_server.errors import is_anthropic, told
+from decodekit_server.endpoint import Endpoint, send_error
 from decodekit_server.generating import Desk, Generating
 from decodekit_server.limits import Limits
 from decodekit_server.models import Models
@@ -102,6 +101,13 @@ class Piece:
         )
 
 
+def with_ready(piece: Piece, pieces: asyncio.Queue[Piece]) -> Piece:
+    """A piece, and all that are ready behind it, as one."""
+    while not pieces.empty():
+        piece = piece.and_then(pieces.get_nowait())
+    return piece
+
+
 class Replica:
     """Of one model."""
 
@@ -120,9 +126,7 @@ class Replica:
         work = asyncio.create_task(self._work(Telling(question, before, events), pieces))
         try:
             while True:
-                piece = await pieces.get()
-                while not pieces.empty():
-                    piece = piece.and_then(pieces.get_nowait())
+                piece = with_ready(await pieces.get(), pieces)
                 if self._engine.failure is not None:
                     os._exit(4)
                 yield piece
@@ -176,9 +180,7 @@ class Replica:
         try:
             await self._router(scope, receive, send)
         except Exception as exc:
-            error = told(exc)
-            content = error.content(anthropic=is_anthropic(question.path))
-            await send_json(send, error.status, content, error.headers)
+            await send_error(send, exc, question.path)
 
 
 def _resumable(route: BaseRoute, desk: Desk) -> BaseRoute:

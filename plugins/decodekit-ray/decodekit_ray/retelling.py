@@ -67,7 +67,6 @@ class Telling:
         self.before = deque(before)
         self.known = events  # of which so many are still to be left out
         self.drawn = False  # the seed is ours, not the client's
-        self._calls: dict[str, str] = {}
         self.over = False  # no more events will be made
         self._unsent = 0
         self._fresh: list[Told] = []
@@ -75,26 +74,12 @@ class Telling:
     def note(self, told: Told) -> None:
         self._fresh.append(told)
 
-    def named(self, value: Any) -> Any:
-        """The same data, whose calls of tools have ids by number instead of by chance."""
-        if isinstance(value, dict):
-            return {
-                key: self._call(each) if key in ("id", "call_id") else self.named(each)
-                for key, each in value.items()
-            }
-        return [self.named(each) for each in value] if isinstance(value, list) else value
-
-    def _call(self, id: Any) -> Any:
-        if not isinstance(id, str) or not id.startswith("call_"):
-            return id
-        return self._calls.setdefault(id, f"call_{self.question.id}_{len(self._calls)}")
-
     def unknown(self, events: list[Event]) -> list[Event]:
         """Those that the client does not have."""
         skipped = min(self.known, len(events))
         self.known -= skipped
         self._unsent += len(events) - skipped
-        return [(name, self.named(data)) for name, data in events][skipped:]
+        return events[skipped:]
 
     def sent(self) -> tuple[tuple[Told, ...], bool]:
         """What to remember with the event that is sent now, and whether it is the last one."""
@@ -154,8 +139,7 @@ class Retold:
         return self._telling.unknown(self._writer.end(self._honest(extras)))
 
     def whole(self, choices: Sequence[Choice], extras: dict[str, Any]) -> dict[str, Any]:
-        whole: dict[str, Any] = self._telling.named(self._writer.whole(choices, self._honest(extras)))
-        return whole
+        return self._writer.whole(choices, self._honest(extras))
 
     def _honest(self, extras: dict[str, Any]) -> dict[str, Any]:
         """Where the seed came from, as the client knows it."""

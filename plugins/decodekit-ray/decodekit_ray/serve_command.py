@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decodekit.commands.asking import add_machine
-from decodekit.errors import DeviceError, InputError, ParameterError
+from decodekit.errors import DeviceError, ParameterError
 from decodekit.hookspecs import Command
 from decodekit.parameters import real, whole
 
 if TYPE_CHECKING:
-    from decodekit_server.limits import Limits
-
     from decodekit_ray.serving import Scale
 
 NAME = "decodekit"  # of the application
@@ -65,20 +62,16 @@ class ServeRay(Command):
         for module, package in (("ray", "ray[serve]"), ("decodekit_server", "decodekit-server")):
             if find_spec(module) is None:
                 raise DeviceError(f"serve-ray needs {package}; pip install 'decodekit-ray[serve]'")
-        from decodekit_server.auth import VARIABLE, read_keys
-        from decodekit_server.hosts import Hosts
+        from decodekit_server.auth import admission
+        from decodekit_server.limits import Limits
         from decodekit_server.server import listen
         from ray import serve
 
         from decodekit_ray.cluster import connect, line, ray
         from decodekit_ray.serving import application, describe
 
-        hosts, keys, limits = Hosts.of(args.host, args.host_name), read_keys(args.key_file), _limits(args)
-        if not hosts.is_local and not keys:
-            raise InputError(
-                f"--host {args.host} can be reached from elsewhere, so a key is needed; "
-                f"set {VARIABLE} or give --key-file"
-            )
+        limits = Limits.of(args.limit, without=PROXYS, where=" with Ray")
+        hosts, keys = admission(args.host, args.host_name, args.key_file)
         whole("--port", args.port, "[1, 65535]")
         listen(args.host, args.port).close()  # or Serve's proxy fails where nobody sees it
         scale = _scale(args)
@@ -144,19 +137,3 @@ def _scale(args: argparse.Namespace) -> Scale:
     real("--ray-cpus", args.ray_cpus, "[0, inf)")
     real("--ray-gpus", args.ray_gpus, "[0, inf)")
     return Scale(*counts, args.rows, args.ray_cpus, args.ray_gpus, args.ray_ingresses)
-
-
-def _limits(args: argparse.Namespace) -> Limits:
-    from decodekit_server.limits import Limits
-
-    kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(Limits) if f.name not in PROXYS}
-    values: dict[str, Any] = {}
-    for one in args.limit:
-        name, _, value = one.partition("=")
-        if name not in kinds:
-            raise ParameterError(f"no limit named {name!r} with Ray; limits: {', '.join(kinds)}")
-        try:
-            values[name] = kinds[name](value)
-        except ValueError as exc:
-            raise ParameterError(f"{name} must be a number, got {value!r}") from exc
-    return Limits(**values)

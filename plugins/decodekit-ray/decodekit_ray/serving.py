@@ -16,7 +16,7 @@ from typing import Any
 from decodekit_server.auth import VARIABLE, Keys, read_keys
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
-from decodekit_server.models import NAME
+from decodekit_server.models import free_name, parted
 from ray import serve
 from ray.serve.deployment import Application
 
@@ -52,17 +52,11 @@ def describe(written: Sequence[str], load: Mapping[str, Any], plugins: Plugins) 
     """The models of [NAME=]BUNDLE. InputError for names that cannot be told apart."""
     models: dict[str, Model] = {}
     for one in written:
-        name, equals, path = one.partition("=")
-        bundle = open_bundle(path if equals else one)
-        name = name if equals else bundle.name
-        if not NAME.fullmatch(name):
-            raise InputError(
-                f"{name!r} cannot be a model's name; write NAME=BUNDLE with letters, digits, . _ -"
-            )
-        if name in models:
-            raise InputError(f"{name} is given twice; write NAME=BUNDLE to tell them apart")
+        name, path = parted(one)
+        bundle = open_bundle(path)
+        name = free_name(name or bundle.name, models)
         names = (name, *(f"{name}:{adapter}" for adapter in bundle.adapters))
-        models[name] = Model(names, path if equals else one, bundle.sha256, load, software(plugins))
+        models[name] = Model(names, path, bundle.sha256, load, software(plugins))
     return list(models.values())
 
 

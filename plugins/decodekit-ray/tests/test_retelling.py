@@ -100,9 +100,10 @@ def ending(found):
 @pytest.mark.parametrize("path", APIS)
 def test_a_stream_cut_anywhere_is_one_stream(replicas, path, monkeypatch):
     monkeypatch.setattr(replica, "PACE", 0.0)
+    monkeypatch.setattr(replica, "with_ready", lambda piece, _: piece)  # any event may be the last
     asked = question(path, stream=True)
     whole = ask(replicas[0], asked)
-    assert len(whole) > 1  # how many, the engine and the clock decide
+    assert len(whole) > 1
     expected = told_text(path, events(whole))
     ids = {json.dumps(e.get("id")) for e in events(whole) if isinstance(e, dict)}
     assert whole[-1].last and not any(piece.last for piece in whole[:-1])
@@ -172,7 +173,7 @@ def written(teller, path, portions, before=(), known=0):
 def test_a_call_of_a_tool_has_one_id_whoever_tells_it(replicas, path):
     whole, told = written(replicas[0], path, [SAID[:5], SAID[5:40], SAID[40:]])
     ids = set(re.findall(r'"(call_[0-9a-f]\w+)"', json.dumps(whole)))
-    assert ids == {"call_0123456789ab_0"}
+    assert ids == {"call_0123456789ab_0_1" if "chat" in path else "call_0123456789ab_1"}  # the server's
     for cut in range(1, len(whole)):
         before = [one for part in told[:cut] for one in part]
         rest, _ = written(replicas[1], path, [SAID], before, cut)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from decodekit.errors import InputError
+from decodekit_server.hosts import Hosts
 
 VARIABLE = "DECODEKIT_API_KEY"
 MAX_KEY = 1024  # bytes
@@ -40,6 +41,20 @@ class Keys:
         digest = hashlib.sha256(key).digest()
         found = [hmac.compare_digest(digest, known) for known in self._digests]  # all, whichever it is
         return digest.hex()[:16] if any(found) else None
+
+
+def admission(host: str, names: Sequence[str], file: Path | None) -> tuple[Hosts, Keys]:
+    """By which names, and with which keys, an address may be asked.
+
+    InputError where it can be reached from elsewhere and there is no key.
+    """
+    hosts, keys = Hosts.of(host, names), read_keys(file)
+    if not hosts.is_local and not keys:
+        raise InputError(
+            f"--host {host} can be reached from elsewhere, so a key is needed; "
+            f"set {VARIABLE} or give --key-file"
+        )
+    return hosts, keys
 
 
 def read_keys(file: Path | None) -> Keys:

@@ -9,7 +9,7 @@ Whoever leaves before the end is noticed at once, and the work for them is cance
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,17 +38,8 @@ class Endpoint:
             params = await self._read(await read(receive), content_type(scope))
         except Gone:
             return self._on_gone()
-        work = asyncio.create_task(self._work(params, scope, send))
-        gone = asyncio.create_task(_gone(receive))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                return self._on_gone()
-            work.result()
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+        if not await done_for(receive, self._work(params, scope, send)):
+            self._on_gone()
 
     async def _read(self, body: bytes, kind: str) -> Params:
         """The parameters in a body; a large one is read beside the loop, which goes on for others."""
@@ -79,8 +70,7 @@ class Endpoint:
             async for event in events:
                 await send({"type": "http.response.body", "body": _sse(*event), "more_body": True})
         except Exception as exc:
-            body = _sse("error" if anthropic else "", told(exc).content(anthropic=anthropic))
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": error_event(exc, anthropic), "more_body": True})
         finally:
             if hasattr(events, "aclose"):
                 await events.aclose()
@@ -122,6 +112,32 @@ async def send_json(
     more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": own + more})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def send_error(send: Send, exc: Exception, path: str, more: Mapping[str, str] | None = None) -> None:
+    """What a request to that path is told of an exception, with some headers more."""
+    error = told(exc)
+    content = error.content(anthropic=is_anthropic(path))
+    await send_json(send, error.status, content, error.headers | (more or {}))
+
+
+def error_event(exc: Exception, anthropic: bool) -> bytes:
+    """The last event of a stream that an exception ended."""
+    return _sse("error" if anthropic else "", told(exc).content(anthropic=anthropic))
+
+
+async def done_for(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
+    """Do some work for a client; whether it is done. Where the client leaves, it is cancelled."""
+    working, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if done := working.done():
+            working.result()  # raises what it raised
+        return done
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:

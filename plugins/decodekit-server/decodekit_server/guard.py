@@ -17,8 +17,8 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decodekit_server.auth import Keys
-from decodekit_server.endpoint import path_of, send_json
-from decodekit_server.errors import ApiError, is_anthropic, told
+from decodekit_server.endpoint import path_of, send_error
+from decodekit_server.errors import ApiError
 from decodekit_server.hosts import Hosts
 from decodekit_server.limits import Limits
 from decodekit_server.metrics import Metrics
@@ -95,10 +95,8 @@ class Guard:
         except Exception as exc:
             if answered():
                 raise
-            error = told(exc)
             close = {} if body.is_whole else {"connection": "close"}  # what is left of it is not read
-            content = error.content(anthropic=is_anthropic(path_of(scope)))
-            await send_json(send, error.status, content, error.headers | close)
+            await send_error(send, exc, path_of(scope), close)
 
     def _check(self, scope: Scope) -> str:
         """Whose request it is. ApiError for one that is not let in."""

@@ -7,9 +7,11 @@ on the machine: bytes, seconds, connections, and the tokens of a whole request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
+from decodekit.errors import ParameterError
 from decodekit.parameters import Real, Whole, check
 
 MAX_CHOICES = 128  # n
@@ -57,3 +59,18 @@ class Limits:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @classmethod
+    def of(cls, written: Iterable[str], *, without: Collection[str] = (), where: str = "") -> Limits:
+        """From NAME=VALUE, each. ParameterError for what is no limit, or none `where` some are left out."""
+        kinds: dict[str, Any] = {f.name: type(f.default) for f in fields(cls) if f.name not in without}
+        values: dict[str, Any] = {}
+        for one in written:
+            name, _, value = one.partition("=")
+            if name not in kinds:
+                raise ParameterError(f"no limit named {name!r}{where}; limits: {', '.join(kinds)}")
+            try:
+                values[name] = kinds[name](value)
+            except ValueError as exc:
+                raise ParameterError(f"{name} must be a number, got {value!r}") from exc
+        return cls(**values)

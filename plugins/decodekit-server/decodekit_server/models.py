@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 from decodekit.decoder import Decoder
+from decodekit.errors import InputError
 from decodekit_server.errors import ApiError, not_one_of
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def parted(written: str) -> tuple[str, str]:
+    """Of [NAME=]BUNDLE the name, "" where there is none, and the bundle."""
+    name, equals, path = written.partition("=")
+    return (name, path) if equals else ("", written)
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """A name for one more model. InputError where it can be none, or is taken."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot be a model's name; write NAME=BUNDLE with letters, digits, . _ -")
+    if name in taken:
+        raise InputError(f"{name} is given twice; write NAME=BUNDLE to tell them apart")
+    return name
+
+
+def unknown_model(name: str, known: Iterable[str]) -> ApiError:
+    """What a request is told that names a model which there is not."""
+    way_out = not_one_of(name[:128], known)
+    return ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {way_out}", "model")
 
 
 @dataclass(frozen=True)
@@ -80,8 +102,7 @@ class Models:
     def find(self, name: str) -> Served:
         if name in self.by_name:
             return self.by_name[name]
-        hint = not_one_of(name[:128], self.by_name)
-        raise ApiError(404, "model_not_found", f"model: no model named {name!r:.80}; {hint}", "model")
+        raise unknown_model(name, self.by_name)
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self.by_name.values())

@@ -6,10 +6,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decodekit.commands.asking import add_machine
-from decodekit.errors import InputError, ParameterError
+from decodekit.errors import InputError
 from decodekit.hookspecs import Command
 from decodekit.parameters import whole
 
@@ -64,18 +64,13 @@ class Serve(Command):
 
     def run(self, args: argparse.Namespace) -> int:
         from decodekit_server.app import create_app
-        from decodekit_server.auth import VARIABLE, read_keys
-        from decodekit_server.hosts import Hosts
+        from decodekit_server.auth import admission
+        from decodekit_server.limits import Limits
         from decodekit_server.server import Server, allow_files, end_with_terminal, listen
 
         whole("--port", args.port, "[0, 65535]")
-        hosts, limits = Hosts.of(args.host, args.host_name), _limits(args.limit)
-        keys = read_keys(args.key_file)
-        if not hosts.is_local and not keys:
-            raise InputError(
-                f"--host {args.host} can be reached from elsewhere, so a key is needed; "
-                f"set {VARIABLE} or give --key-file"
-            )
+        limits = Limits.of(args.limit)
+        hosts, keys = admission(args.host, args.host_name, args.key_file)
         allow_files(limits.connections)
         end_with_terminal()
         telemetry = _telemetry() if args.otel else None
@@ -110,14 +105,14 @@ class Serve(Command):
 def _load(args: argparse.Namespace, limits: Limits, plugins: Plugins) -> Models:
     from decodekit.loading import load
     from decodekit.memory import free_memory
-    from decodekit_server.models import NAME, Models
+    from decodekit_server.models import Models, free_name, parted
 
     share = free_memory() // 2 // len(args.bundles)
     by_name: dict[str, Decoder] = {}
     for i, written in enumerate(args.bundles):
-        name, equals, path = written.partition("=")
+        name, path = parted(written)
         decoder = load(
-            path if equals else written,
+            path,
             device=args.device,
             threads=args.threads,
             plugins=plugins,
@@ -128,14 +123,7 @@ def _load(args: argparse.Namespace, limits: Limits, plugins: Plugins) -> Models:
             deterministic=args.deterministic,
             stall=limits.stall_seconds,
         )
-        name = name if equals else decoder.bundle.name
-        if not NAME.fullmatch(name):
-            raise InputError(
-                f"{name!r} cannot be a model's name; write NAME=BUNDLE with letters, digits, . _ -"
-            )
-        if name in by_name:
-            raise InputError(f"{name} is given twice; write NAME=BUNDLE to tell them apart")
-        by_name[name] = decoder
+        by_name[free_name(name or decoder.bundle.name, by_name)] = decoder
     return Models.of(by_name)
 
 
@@ -147,21 +135,3 @@ def _telemetry() -> Telemetry:
             "--otel needs OpenTelemetry; pip install 'decodekit-server[otel]', or leave it out"
         ) from exc
     return Spans.exported()
-
-
-def _limits(written: list[str]) -> Limits:
-    from dataclasses import fields
-
-    from decodekit_server.limits import Limits
-
-    kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(Limits)}
-    values: dict[str, Any] = {}
-    for one in written:
-        name, _, value = one.partition("=")
-        if name not in kinds:
-            raise ParameterError(f"no limit named {name!r}; limits: {', '.join(kinds)}")
-        try:
-            values[name] = kinds[name](value)
-        except ValueError as exc:
-            raise ParameterError(f"{name} must be a number, got {value!r}") from exc
-    return Limits(**values)

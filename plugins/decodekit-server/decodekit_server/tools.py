@@ -137,6 +137,11 @@ def parser(ask: Ask, name: str) -> Parser:
     return ForcedCall(f"call_{name}") if forced else MarkedCalls(f"call_{name}")
 
 
+def taken(parser: Parser, text: str, *, over: bool) -> list[Part]:
+    """What is certain once more text is there, all of it where that was the last."""
+    return [*parser.push(text), *(parser.end() if over else ())]
+
+
 def read_call(text: str) -> ToolCall | None:
     """The call that a text is, if it is one."""
     try:

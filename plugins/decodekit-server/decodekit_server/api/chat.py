@@ -18,7 +18,7 @@ from decodekit_server.params import ChatParams
 from decodekit_server.params.chat import ChatMessage, JsonFormat, NamedTool, SchemaFormat
 from decodekit_server.params.fields import Extras
 from decodekit_server.preparing import Job
-from decodekit_server.tools import Parser, Part, ToolCall, parser
+from decodekit_server.tools import Parser, Part, ToolCall, parser, taken
 
 
 def ask(params: ChatParams) -> Ask:
@@ -146,8 +146,7 @@ class ChatWriter(ChoiceWriter):
         """Text and calls that are certain now."""
         if index not in self._parsers:
             self._parsers[index] = parser(self._job.ask, f"{self._job.id}_{index}")
-        calls = self._parsers[index]
-        return [*calls.push(text), *(calls.end() if over else ())]
+        return taken(self._parsers[index], text, over=over)
 
     def _added(self, index: int, part: Part) -> dict[str, Any]:
         if isinstance(part, str):

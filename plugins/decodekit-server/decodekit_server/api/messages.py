@@ -15,7 +15,7 @@ from decodekit_server.params import CountParams, MessagesParams
 from decodekit_server.params.fields import Extras
 from decodekit_server.params.messages import InputTool, NamedToolChoice, ResultBlock, Turn, UseBlock
 from decodekit_server.preparing import Job
-from decodekit_server.tools import Part, ToolCall, parser
+from decodekit_server.tools import ToolCall, parser, taken
 
 
 def question(params: CountParams) -> tuple[Dialogue, Calling]:
@@ -95,7 +95,7 @@ class MessageWriter:
     def update(self, update: Update) -> list[Event]:
         self._completion = update.completion
         events: list[Event] = []
-        for part in self._parts(update.text, over=update.completion is not None):
+        for part in taken(self._parser, update.text, over=update.completion is not None):
             if isinstance(part, ToolCall):
                 events += [*self._close(), *self._call(part)]
                 continue
@@ -122,7 +122,7 @@ class MessageWriter:
         done = choice.completion
         assert done is not None
         content: list[dict[str, Any]] = []
-        for part in self._parts(choice.text, over=True):
+        for part in taken(self._parser, choice.text, over=True):
             if isinstance(part, ToolCall):
                 content.append({**_use(part), "input": json.loads(part.arguments)})
             elif content and content[-1]["type"] == "text":
@@ -145,9 +145,6 @@ class MessageWriter:
             **(ended or {"stop_reason": None, "stop_sequence": None}),
             "usage": {"input_tokens": self._job.prompt_tokens, "output_tokens": output_tokens},
         }
-
-    def _parts(self, text: str, *, over: bool) -> list[Part]:
-        return [*self._parser.push(text), *(self._parser.end() if over else ())]
 
     def _ended(self, completion: Completion, called: bool) -> dict[str, Any]:
         stops = {repr(text): text for text in self._params.stop_sequences or ()}

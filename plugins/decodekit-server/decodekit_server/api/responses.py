@@ -22,7 +22,7 @@ from decodekit_server.params.responses import (
     ResponseSchemaFormat,
 )
 from decodekit_server.preparing import Job
-from decodekit_server.tools import ToolCall, parser
+from decodekit_server.tools import ToolCall, parser, taken
 
 
 def ask(params: ResponsesParams) -> Ask:
@@ -111,9 +111,8 @@ class ResponseWriter:
 
     def update(self, update: Update) -> list[Event]:
         self._completion = update.completion
-        over = update.completion is not None
         events, tokens = [], update.tokens
-        for part in (*self._parser.push(update.text), *(self._parser.end() if over else ())):
+        for part in taken(self._parser, update.text, over=update.completion is not None):
             if isinstance(part, ToolCall):
                 events += [*self._close("completed"), *self._call(part)]
             else:
