@@ -75,7 +75,9 @@ class Preparing:
     async def _run(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         running = asyncio.get_running_loop().run_in_executor(pool, function)
         try:
-            return await asyncio.wait_for(running, self.limits.prepare_seconds)
+            # Not `wait_for`, which in Python 3.11 forgets to be cancelled where the work ends just then.
+            async with asyncio.timeout(self.limits.prepare_seconds):
+                return await running
         except TimeoutError as exc:
             seconds = self.limits.prepare_seconds
             raise ApiError(

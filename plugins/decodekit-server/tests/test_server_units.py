@@ -1,5 +1,6 @@
 """Parts by themselves: calls in a text, pieces of a choice, chains, limits."""
 
+import asyncio
 import json
 import time
 
@@ -10,6 +11,7 @@ from decodekit_server.errors import ApiError
 from decodekit_server.json_body import parse
 from decodekit_server.limits import Limits
 from decodekit_server.params.fields import Extras, Strategy
+from decodekit_server.preparing import Preparing
 from decodekit_server.tools import ForcedCall, MarkedCalls, ToolCall, parser, read_call
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,3 +187,19 @@ def test_calls_have_the_same_ids_each_time_an_answer_is_written():
     assert ids(parsed, "a", marked) == ids(parsed, "a", marked) and len(set(ids(parsed, "a", marked))) == 2
     assert not {*ids(parsed, "a", marked)} & {*ids(parsed, "b", marked)}
     assert ids(forced, "a", CALL) == ids(forced, "a", CALL) != ids(forced, "b", CALL)
+
+
+def test_who_leaves_the_moment_the_work_is_done_has_left():
+    """The loop hears that the work is done and that nobody wants it, one right after the other."""
+
+    async def leave():
+        preparing = Preparing(Limits())
+        waiting = asyncio.create_task(preparing.run(time.monotonic))
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # meanwhile the thread says that it is done, and the loop cannot hear it yet
+        asyncio.get_running_loop().call_soon(waiting.cancel)
+        await asyncio.wait([waiting])
+        preparing.close()
+        return waiting.cancelled()
+
+    assert asyncio.run(leave())
