@@ -72,15 +72,22 @@ def attending(model: PreTrainedModel, attend: Attend) -> Iterator[None]:
         options = Options(scale, softcap or 0.0, sliding_window, chunk_size(module), s_aux)
         return attend(query, key, value, options), None
 
-    AttentionInterface.register(NAME, attention)
+    with attending_by(model, NAME, attention):
+        yield
+    if not attended:
+        raise ExportError(BYPASSED)
+
+
+@contextmanager
+def attending_by(model: Any, name: str, attention: Callable[..., tuple[Tensor, None]]) -> Iterator[None]:
+    """Inside this context the layers of `model` call a function for attention, known under that name."""
+    AttentionInterface.register(name, attention)
     before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(name)
     try:
         yield
     finally:
         model.set_attn_implementation(before)
-    if not attended:
-        raise ExportError(BYPASSED)
 
 
 def chunk_size(layer: nn.Module) -> int | None:

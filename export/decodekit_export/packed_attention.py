@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from decodekit_export.attention import attending_by
+
 NAME = "decodekit_packed"  # what a model's configuration calls this attention
-
-
 WINDOWS = ("sliding_window", "attention_chunk_size")  # how far a query sees, in configurations
 KINDS = {"full_attention", "sliding_attention", "chunked_attention"}  # of layers, of those that are named
 
@@ -83,13 +82,8 @@ def rows_apart(model: Any, position_ids: Tensor) -> Iterator[None]:
     ) -> tuple[Tensor, None]:
         return attend_apart(module, query, key, value, layout, **options), None
 
-    AttentionInterface.register(NAME, attention)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(NAME)
-    try:
+    with attending_by(model, NAME, attention):
         yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def attend_apart(
