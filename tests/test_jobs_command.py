@@ -319,8 +319,8 @@ def test_rows_come_from_csv_and_gzip(run, tmp_path, tagline):
 
 
 def test_parquet_goes_in_and_comes_out(run, tmp_path, tagline):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow", reason="needs decodekit[parquet]")
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs decodekit[parquet]")
     table = pa.table({"id": ["a", "b"], "prompt": [PROMPTS[0], PROMPTS[1]], "top_p": [None, 7.0]})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=1)
     words = ["batch", "tagline", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")]

@@ -35,7 +35,7 @@ def test_a_schema_has_domains_and_defaults():
 
 
 def test_schemas_are_what_json_schema_knows(run):
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema, of decodekit[test]")
     for kind in json.loads(run("plugins", "schema")[1]).values():
         for found in kind.values():
             jsonschema.Draft202012Validator.check_schema(found)

@@ -112,7 +112,9 @@ def test_a_record_holds(decoder):
 
 
 def test_together_with_text_that_is_taken_back(decoder):
-    banned = pytest.importorskip("decodekit_banned_phrases").BannedPhrases(["a", "th"])
+    banned = pytest.importorskip(
+        "decodekit_banned_phrases", reason="decodekit-banned-phrases is not installed"
+    ).BannedPhrases(["a", "th"])
     chain = [CHAIN, banned]
     alone = decoder.generate(PROMPT, chain, seed=2, max_new_tokens=20)
     assert "a" not in alone.text.lower()

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-ray = pytest.importorskip("ray")
-pytest.importorskip("ray.serve")
+ray = pytest.importorskip("ray", reason="needs Ray; make test-ray")
+pytest.importorskip("ray.serve", reason="needs decodekit-ray[serve]; make test-ray")
 
 from decodekit_ray import asking
 from decodekit_ray.asking import TRIES, ask

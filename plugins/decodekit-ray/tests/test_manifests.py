@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray.serve")
-yaml = pytest.importorskip("yaml")
-jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("ray.serve", reason="needs decodekit-ray[serve]; make test-ray")
+yaml = pytest.importorskip("yaml", reason="needs PyYAML; make test-ray")
+jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema; make test-ray")
 
 from decodekit_ray.command import RayBatch
 from decodekit_ray.serving import app

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-ray = pytest.importorskip("ray")
+ray = pytest.importorskip("ray", reason="needs Ray; make test-ray")
 
 from decodekit_ray.actors import Actors, Engine  # noqa: E402
 

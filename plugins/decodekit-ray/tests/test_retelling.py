@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray")
-pytest.importorskip("decodekit_server")
+pytest.importorskip("ray", reason="needs Ray; make test-ray")
+pytest.importorskip("decodekit_server", reason="needs decodekit-ray[serve]; make test-ray")
 
 from decodekit_ray import replica
 from decodekit_ray.replica import APIS, Model, Replica, software

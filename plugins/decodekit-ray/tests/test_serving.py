@@ -13,9 +13,9 @@ from itertools import pairwise
 
 import pytest
 
-ray = pytest.importorskip("ray")
-openai = pytest.importorskip("openai")
-httpx = pytest.importorskip("httpx")
+ray = pytest.importorskip("ray", reason="needs Ray; make test-ray")
+openai = pytest.importorskip("openai", reason="needs openai; make test-ray")
+httpx = pytest.importorskip("httpx", reason="needs httpx; make test-ray")
 
 from decodekit_ray.cluster import connect
 from decodekit_ray.serving import app

@@ -39,7 +39,7 @@ def test_curl(server):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_endpoint_of_ones_own():
-    pytest.importorskip("fastapi")
+    pytest.importorskip("fastapi", reason="needs decodekit-server[test]")
     from starlette.testclient import TestClient
 
     spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLES / "fastapi_app.py")

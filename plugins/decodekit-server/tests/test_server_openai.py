@@ -174,7 +174,7 @@ def test_marked_calls_are_parsed(client, ask):
 
 
 def test_a_forced_call_is_one(client, ask):
-    pytest.importorskip("decodekit_grammar")
+    pytest.importorskip("decodekit_grammar", reason="decodekit-grammar is not installed")
     parameters = {
         "type": "object",
         "properties": {"unit": {"enum": ["C", "F"]}},
@@ -194,7 +194,7 @@ def test_a_forced_call_is_one(client, ask):
 
 
 def test_json_to_a_schema(client, ask):
-    pytest.importorskip("decodekit_grammar")
+    pytest.importorskip("decodekit_grammar", reason="decodekit-grammar is not installed")
     schema = {
         "type": "object",
         "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
@@ -317,7 +317,7 @@ def test_arguments_in_a_response_are_parsed_by_the_client(client):
 
 
 def test_a_response_may_be_forced_to_call(client):
-    pytest.importorskip("decodekit_grammar")
+    pytest.importorskip("decodekit_grammar", reason="decodekit-grammar is not installed")
     parameters = {
         "type": "object",
         "properties": {"unit": {"enum": ["C", "F"]}},

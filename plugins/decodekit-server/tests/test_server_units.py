@@ -153,7 +153,7 @@ def test_a_body_may_hold_many_token_ids():
 
 
 def test_a_strategy_that_takes_text_back_streams_what_stays(server, http):
-    pytest.importorskip("decodekit_banned_phrases")
+    pytest.importorskip("decodekit_banned_phrases", reason="decodekit-banned-phrases is not installed")
     own = server.decoder("tagline").generate("Hi", 'banned_phrases=["coffee"], temperature=1', seed=3)
     body = {
         "model": "tagline",
